@@ -1,0 +1,34 @@
+# make compare   installs what the main job needs into .venv and runs it
+# make test      installs everything into .venv and runs lint, types and tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: compare test check clean
+
+compare: $(VENV)/.compare
+	$(BIN)/ratewise compare digits
+
+test: $(VENV)/.dev
+	$(MAKE) check
+
+check:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2 --dist loadfile
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.compare: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e ".[torch,lab,plot,cli]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) -e ".[dev]"
+	touch $@ $(VENV)/.compare
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,72 @@
+"""Ratewise: define a learning-rate strategy once, use it natively in every framework, compare it honestly.
+
+``import ratewise`` loads the standard library alone. The adapters are ``ratewise.torch`` and ``ratewise.keras``;
+strategies and comparison are ``ratewise.lab`` (``Strategy``, ``strategy``, ``Task`` and ``compare`` are also
+reachable from here).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ratewise.core.horizon import (
+    Horizon as Horizon,
+    Length as Length,
+    epochs as epochs,
+    fraction as fraction,
+    samples as samples,
+    tokens as tokens,
+)
+from ratewise.core.parse import from_dict as from_dict, parse as parse
+from ratewise.core.recipes import (
+    cosine as cosine,
+    cyclical as cyclical,
+    exponential_decay as exponential_decay,
+    fixed as fixed,
+    inverse_sqrt as inverse_sqrt,
+    linear_decay as linear_decay,
+    multi_step as multi_step,
+    noam as noam,
+    one_cycle as one_cycle,
+    one_cycle_momentum as one_cycle_momentum,
+    polynomial_decay as polynomial_decay,
+    rex as rex,
+    sgdr as sgdr,
+    step_decay as step_decay,
+    time_based as time_based,
+    warmup_cosine as warmup_cosine,
+    wsd as wsd,
+)
+from ratewise.core.schedule import Ramp as Ramp, Schedule as Schedule, sequence as sequence
+from ratewise.core.shapes import (
+    Constant as Constant,
+    Cosine as Cosine,
+    Custom as Custom,
+    Exponential as Exponential,
+    InverseTime as InverseTime,
+    Linear as Linear,
+    Piecewise as Piecewise,
+    Polynomial as Polynomial,
+    register as register,
+)
+
+if TYPE_CHECKING:
+    from ratewise.lab.compare import compare as compare
+    from ratewise.lab.strategy import Strategy as Strategy, strategy as strategy
+    from ratewise.lab.task import Task as Task
+
+__version__ = "0.1.0"
+
+_LATER = {
+    "Strategy": "ratewise.lab.strategy",
+    "strategy": "ratewise.lab.strategy",
+    "Task": "ratewise.lab.task",
+    "compare": "ratewise.lab.compare",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the lab when it is first asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'ratewise' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LATER[name]), name)

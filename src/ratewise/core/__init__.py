@@ -1,0 +1,1 @@
+"""The algebra of schedules. Standard library only; knows no framework."""

@@ -1,0 +1,206 @@
+"""Reading schedules back: from plain dictionaries, and from expressions, without ever running code.
+
+``parse`` knows the names, calls, numbers and operators of this algebra and nothing else. ``from_dict`` knows the
+classes below. Neither imports anything on behalf of the text it reads.
+"""
+
+from dataclasses import fields
+from typing import Any
+
+from ratewise.core import checks, horizon, recipes, schedule, shapes
+from ratewise.core.horizon import Length
+from ratewise.core.schedule import Schedule
+from ratewise.errors import ScheduleError, nearest
+
+MAX_TEXT = 1_000_000
+MAX_NODES = 1_000_000
+
+KINDS: dict[str, type[Schedule]] = {
+    kind.__name__: kind
+    for kind in (
+        *(schedule.Ramp, schedule.Sequence, schedule.Product, schedule.Sum, schedule.Clip, schedule.Stairs),
+        *(schedule.Stretch, schedule.Until, schedule.After, schedule.Repeat, schedule.Cooldown),
+        *(shapes.Constant, shapes.Exponential, shapes.InverseTime, shapes.Piecewise, shapes.Custom),
+    )
+}
+"""Every class of the algebra by name."""
+
+FUNCTIONS: dict[str, Any] = {
+    **{name: KINDS[name] for name in ("Ramp", "Constant", "Exponential", "InverseTime", "Piecewise")},
+    **{f.__name__: f for f in (shapes.Linear, shapes.Cosine, shapes.Polynomial, schedule.sequence)},
+    **{f.__name__: f for f in (horizon.epochs, horizon.samples, horizon.tokens, horizon.fraction)},
+    **recipes.RECIPES,
+    "Custom": lambda function, steps=None: shapes.Custom(shapes.registered(function), steps),
+}
+"""What ``parse`` may call."""
+
+METHODS = (
+    *("then", "warmup", "cooldown", "until", "after", "repeat", "stretch", "stairs", "clip"),
+    *("decay_from", "scaled_from", "over"),
+)
+"""Which methods ``parse`` may call."""
+
+
+def parse(text: str) -> Schedule:
+    """Read an expression such as ``"Cosine(0.1, 0.0).warmup(500)"`` or ``"one_cycle(peak=0.1)"``.
+
+    Args:
+        text: At most 1 MB of names, numbers, calls and operators of this algebra.
+
+    Raises:
+        ScheduleError: The text is not such an expression, or a value in it is not allowed.
+
+    Example:
+        >>> parse("0.5 * Linear(0.1, 0.0, 4) >> Constant(0.0)")
+        0.5 * Linear(0.1, 0.0, 4) >> Constant(0.0)
+    """
+    import ast
+
+    if not isinstance(text, str):
+        raise ScheduleError(f"parse: needs text, got {type(text).__name__}.")
+    if len(text) > MAX_TEXT:
+        raise ScheduleError(f"parse: at most {MAX_TEXT} characters, got {len(text)}.")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        if sum(1 for _ in ast.walk(tree)) > MAX_NODES:
+            raise ScheduleError(f"parse: the expression has more than {MAX_NODES} parts.")
+        value = _Reader(ast).value(tree)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        if isinstance(error, ScheduleError):
+            raise
+        reason = getattr(error, "msg", None) or str(error) or "nested too deeply"
+        raise ScheduleError(f"parse: {text.strip()!r:.60} is not an expression ({reason:.100}).") from None
+    if not isinstance(value, Schedule):
+        raise ScheduleError(
+            f"parse: the text must describe a schedule such as 'Cosine(0.1, 0.0, 1000)', got {value!r:.60}."
+        )
+    return value
+
+
+class _Reader:
+    """Turns a syntax tree into a value, allowing only what this algebra knows."""
+
+    def __init__(self, ast: Any) -> None:
+        self.ast = ast
+
+    def value(self, node: Any) -> Any:
+        ast = self.ast
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float, str, type(None)):
+            return node.value
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            inner = self.value(node.operand)
+            if type(inner) in (int, float):
+                return -inner
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return [self.value(item) for item in node.elts]
+        if isinstance(node, ast.BinOp):
+            return self.operation(node)
+        if isinstance(node, ast.Call):
+            return self.call(node)
+        if isinstance(node, ast.Name):
+            hint = f" Write {node.id}(...)." if node.id in FUNCTIONS else nearest(node.id, FUNCTIONS)
+            raise ScheduleError(f"parse: {node.id!r:.60} is not a value.{hint}")
+        raise ScheduleError(f"parse: {type(node).__name__} is not part of a schedule expression.")
+
+    def operation(self, node: Any) -> Any:
+        """A chain of >>, * and +, read with a loop: long chains are not deep."""
+        ast = self.ast
+        chain = []
+        while isinstance(node, ast.BinOp):
+            chain.append((node.op, node.right))
+            node = node.left
+        result = self.value(node)
+        for op, right_node in reversed(chain):
+            right = self.value(right_node)
+            if isinstance(op, ast.RShift) and isinstance(result, Schedule):
+                result = result.then(right)
+            elif isinstance(op, (ast.Mult, ast.Add)) and (isinstance(result, Schedule) or isinstance(right, Schedule)):
+                result = result * right if isinstance(op, ast.Mult) else result + right
+            elif isinstance(op, ast.Div) and {type(result), type(right)} <= {int, float} and right != 0:
+                result = result / right
+            else:
+                raise ScheduleError(
+                    "parse: operators are a >> b, a * b and a + b between schedules (or a number with * and +), "
+                    "and 1/3 between numbers."
+                )
+        return result
+
+    def call(self, node: Any) -> Any:
+        ast = self.ast
+        if isinstance(node.func, ast.Attribute):
+            owner = self.value(node.func.value)
+            name = node.func.attr
+            if not isinstance(owner, Schedule) or name not in METHODS:
+                raise ScheduleError(f"parse: unknown method {name!r:.60}.{nearest(name, METHODS)}")
+            function = getattr(owner, name)
+        elif isinstance(node.func, ast.Name):
+            name = node.func.id
+            if name not in FUNCTIONS:
+                raise ScheduleError(f"parse: unknown name {name!r:.60}.{nearest(name[:60], FUNCTIONS)}")
+            function = FUNCTIONS[name]
+        else:
+            raise ScheduleError("parse: only names of this algebra can be called.")
+        if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
+            raise ScheduleError(f"parse: {name}: write the arguments out, without * or **.")
+        args = [self.value(a) for a in node.args]
+        named = {k.arg: self.value(k.value) for k in node.keywords}
+        return called(name, function, args, named)
+
+
+def called(name: str, function: Any, args: list[Any], named: dict[str, Any]) -> Any:
+    """Call a constructor, turning wrong arguments into a ScheduleError that shows the right ones."""
+    import inspect
+
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*args, **named)
+    except TypeError as error:
+        shown = ", ".join(str(p).replace("'", "") for p in signature.parameters.values())
+        raise ScheduleError(f"parse: {name}: {error}; it takes ({shown:.200}).") from None
+    try:
+        return function(*args, **named)
+    except (TypeError, AttributeError, OverflowError, ZeroDivisionError) as error:
+        raise ScheduleError(f"parse: {name}: an argument has the wrong type ({error}).") from None
+
+
+def from_dict(data: Any) -> Schedule:
+    """Return the schedule that ``to_dict`` described.
+
+    Raises:
+        ScheduleError: The data does not describe a schedule, or is of a newer version.
+    """
+    if not isinstance(data, dict):
+        raise ScheduleError(f"from_dict: needs a dictionary made by to_dict, got {type(data).__name__}.")
+    version = data.get("version", 1)
+    if version != 1:
+        raise ScheduleError(f"from_dict: version {version!r:.40} is not known; this Ratewise reads version 1.")
+    value = _decoded({key: item for key, item in data.items() if key != "version"}, 0)
+    if not isinstance(value, Schedule):
+        raise ScheduleError("from_dict: the data does not describe a schedule.")
+    return value
+
+
+def _decoded(data: Any, depth: int) -> Any:
+    checks.shallow("from_dict", depth // 2)
+    if isinstance(data, (list, tuple)):
+        return tuple(_decoded(item, depth + 1) for item in data)
+    if not isinstance(data, dict):
+        return data
+    if "type" not in data:
+        if len(data) == 1:
+            ((unit, amount),) = data.items()
+            return Length(amount, unit)
+        raise ScheduleError("from_dict: a schedule needs 'type', a length one unit such as {'epochs': 3}.")
+    name = data["type"]
+    if not isinstance(name, str) or name not in KINDS:
+        raise ScheduleError(f"from_dict: unknown type {name!r:.60}.{nearest(str(name)[:60], KINDS)}")
+    kind = KINDS[name]
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    given = {key: _decoded(item, depth + 1) for key, item in data.items() if key != "type"}
+    if set(given) - known:
+        raise ScheduleError(f"from_dict: {name} has no {sorted(map(str, set(given) - known))[0]!r:.60}.")
+    if kind is shapes.Custom:
+        given["function"] = shapes.registered(given.get("function"))
+    if kind is shapes.Piecewise:
+        given["values"] = given.pop("levels", ())
+    return called(name, kind, [], given)

@@ -1,0 +1,971 @@
+"""Schedules and the operators that combine them.
+
+A schedule is a frozen value: a pure function from position (optimizer updates that happened, counted from 0) to
+a number. It knows no framework and holds no clock. This file holds the base class, the one bounded shape
+(``Ramp``) that the operators need, and one small class per operator; further shapes are in ``shapes.py``.
+
+The one decision behind it: every schedule is total. ``a(t) = f(min(max(t, 0), a.steps))``, so nothing climbs
+back, nothing raises past the end, and both branches of a ``where`` are always safe to evaluate.
+
+How a length is settled: ``_exact(horizon)`` says how long a schedule is (None: it is open and takes what the run
+has left), then ``_fit(horizon, n)`` returns it resolved, its open parts taking ``n`` updates.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+from ratewise.core import checks, ease, text
+from ratewise.core.horizon import Horizon, Length, Updates, half_up, length
+from ratewise.core.numeric import SCALAR, namespace
+from ratewise.errors import ScheduleError
+
+Exact: TypeAlias = int | float | Fraction | None
+"""A length in updates: a Fraction if it still has to be rounded, None if it takes what the run has left."""
+
+_FAR = 2**62  # stands for infinity: beyond it every schedule holds
+
+ENDS = {"[)": (0, 0), "(]": (1, 0), "()": (1, 1), "[]": (0, -1)}
+"""Interval notation to (d, e) in ``clip((s + d) / (n + e), 0, 1)``."""
+
+
+class Schedule:
+    """A value over training: frozen, printable, comparable, callable at any position.
+
+    ``a(t)`` is the value used by update ``t`` (counted from 0). Before 0 it is ``a(0)``; from ``a.steps`` on it
+    is the end value, held. An int or float gives a float; an array of numpy, torch, TensorFlow or JAX gives the
+    same kind (integer positions: the library's default float). A nan position raises, in an array it gives nan.
+
+    ``a.steps`` is the length in optimizer updates, None if it is endless or not known before ``over``.
+    """
+
+    steps: Any = None
+    _depth: int = 1
+    __array_ufunc__ = None  # so that numpy scalars leave ``k * a`` to us
+
+    # -- evaluation ------------------------------------------------------------------------------------------
+
+    def at(self, t: Any, xp: Any) -> Any:
+        """The formula, written against the functions ``xp``; ``t`` may be any real number or an array."""
+        raise NotImplementedError
+
+    def __call__(self, t: Any) -> Any:
+        """Return the value used by update ``t``.
+
+        Raises:
+            ScheduleError: ``t`` is nan or not a number, or the schedule's length is not known yet.
+        """
+        kind = type(t)
+        if kind is int or kind is float:
+            if -_FAR < t < _FAR:
+                return self._formula(t, SCALAR)
+            if t != t:
+                raise ScheduleError("position: must be a number, got nan.")
+            return self._formula(_FAR if t > 0 else -_FAR, SCALAR)
+        if kind.__module__ == "numpy" and getattr(t, "ndim", None) == 0 and not isinstance(t.item(), bool):
+            return self(t.item())
+        library = namespace(t)
+        return library.finish(self._formula(library.prepare(t), library), t)
+
+    @cached_property
+    def _formula(self) -> Any:
+        """``at``, once it is known that every length is."""
+        missing = list(self._missing())
+        if missing:
+            raise ScheduleError(
+                f"{self!r:.120}: its length is not known yet ({'; '.join(missing[:3])}). "
+                "Give the length of the run, for example .over(1000)."
+            )
+        return self.at
+
+    def values(self, start: int, stop: int) -> list[float]:
+        """Return ``[a(start), ..., a(stop - 1)]``, bit for bit what ``a(t)`` gives, but faster."""
+        at = self._formula
+        return [at(t, SCALAR) for t in range(start, stop)]
+
+    def table(self, rows: int = 11, steps: int | None = None) -> str:
+        """Return ``rows`` evenly spaced positions and their values as text."""
+        return text.table(self, self._shown_steps(steps), rows)
+
+    def plot(self, width: int = 64, height: int = 12, steps: int | None = None) -> str:
+        """Return the curve as text for the terminal (``steps``: how much of an endless schedule to show)."""
+        return text.plot(self, self._shown_steps(steps), width, height)
+
+    def _shown_steps(self, steps: int | None) -> int:
+        if steps is not None:
+            return checks.whole("plot", "steps", steps)
+        _ = self._formula
+        return math.ceil(self.steps) if self.steps is not None else 1000
+
+    # -- operators -------------------------------------------------------------------------------------------
+
+    def then(self, other: "Schedule") -> "Schedule":
+        """``a >> b``: ``a(t)`` below ``a.steps``, from there on ``b(t - a.steps)``."""
+        return Sequence.joined(self, _schedule("then", other))
+
+    def warmup(
+        self, steps: Updates, start: float | None = None, end: float | None = None,
+        shape: str = "linear", ends: str | None = None,
+    ) -> "Schedule":  # fmt: skip
+        """Put a rising ramp before the schedule.
+
+        Without ``start`` the ramp is ``(]`` from 0: update i of a warm-up of W uses (i+1)/W of the peak, so no
+        update is wasted at 0, and updates W-1 and W both use the peak. With ``start=x`` it is ``[)``: update 0 uses
+        x and the peak comes first at update W; ``start=0.0`` is exactly what torch, Keras, optax and HF do.
+
+        Args:
+            steps: Length of the warm-up (0 returns the schedule as it is).
+            start: Value of update 0.
+            end: Value to rise to; by default the schedule's own first value.
+            shape: Ease of the ramp.
+            ends: Which ends are used, e.g. ``"(]"``.
+
+        References:
+            Goyal et al., 2017, Accurate, Large Minibatch SGD, section 2.2. https://arxiv.org/abs/1706.02677
+        """
+        if type(steps) is int and steps == 0:
+            return self
+        if end is None:
+            end = self._start_value()
+            if end is None:
+                raise ScheduleError(
+                    f"warmup: the first value of {self!r:.80} is not known before over(...), so say where the "
+                    "warm-up ends: warmup(steps, end=...)."
+                )
+        ends = ends or ("(]" if start is None else "[)")
+        steps = length("warmup", "steps", steps)
+        return Ramp(0.0 if start is None else start, end, steps, ease=shape, ends=ends) >> self
+
+    def cooldown(self, steps: Updates, end: float = 0.0, shape: str = "1-sqrt") -> "Schedule":
+        """Append a ramp from the schedule's end value to ``end``; after an open schedule, the run's last ``steps``.
+
+        Args:
+            steps: Length of the cooldown (0 returns the schedule as it is).
+            end: Value at its end.
+            shape: Ease of the ramp.
+
+        References:
+            Hägele et al., 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations.
+            https://arxiv.org/abs/2405.18392
+        """
+        if type(steps) is int and steps == 0:
+            return self
+        steps = length("cooldown", "steps", steps)
+        last = self._end_value()
+        if last is None:
+            return Cooldown(self, steps, end, shape)
+        return self >> Ramp(last, end, steps, ease=shape)
+
+    def until(self, steps: Updates) -> "Schedule":
+        """Cut to ``steps`` updates; a shorter schedule holds its end value up to there."""
+        return Until(self, steps)
+
+    def after(self, steps: Updates) -> "Schedule":
+        """Drop the first ``steps`` updates: ``(a.until(n) >> a.after(n))(t) == a(t)``."""
+        return After(self, length("after", "steps", steps))
+
+    def repeat(self, times: int | None = None, stretch: float = 1.0, gamma: float = 1.0) -> "Schedule":
+        """Start again at the end, ``times`` cycles in all (None: for ever).
+
+        Cycle i lasts ``L * stretch**i`` updates and shows ``gamma**i * a(local / stretch**i)``.
+
+        References:
+            Loshchilov and Hutter, 2017, SGDR. https://arxiv.org/abs/1608.03983
+        """
+        return Repeat(self, times, stretch, gamma)
+
+    def stairs(self, every: Updates) -> "Schedule":
+        """Hold the value for ``every`` updates at a time: ``a(floor(t / every) * every)``."""
+        return Stairs(self, every)
+
+    def stretch(self, factor: float) -> "Schedule":
+        """Slow time down: ``a.stretch(f)(t) == a(t / f)``."""
+        return Stretch(self, factor)
+
+    def clip(self, low: float | None = None, high: float | None = None) -> "Schedule":
+        """Keep the value between ``low`` and ``high``."""
+        return Clip(self, low, high)
+
+    def decay_from(self, t: int, steps: Updates, end: float = 0.0, shape: str = "1-sqrt") -> "Schedule":
+        """Leave the schedule at update ``t`` and come down from ``a(t)`` to ``end`` within ``steps`` updates."""
+        ramp = Ramp(self(t), end, length("decay_from", "steps", steps), ease=shape)
+        return self.until(t) >> ramp if t else ramp
+
+    def scaled_from(self, t: int, factor: float) -> "Schedule":
+        """Multiply the schedule by ``factor`` from update ``t`` on."""
+        return self.until(t) >> factor * self.after(t) if t else factor * self
+
+    def over(self, horizon: Horizon | int) -> "Schedule":
+        """Settle every length for a run: open pieces take what the run has left.
+
+        Args:
+            horizon: The run, or its number of optimizer updates.
+
+        Raises:
+            ScheduleError: The pieces need more updates than the run has, or the horizon lacks a unit.
+        """
+        run = Horizon.of(horizon)
+        return self._over(run, run.total_steps)
+
+    def __rshift__(self, other: "Schedule") -> "Schedule":
+        return self.then(other)
+
+    def __mul__(self, other: "Schedule | float") -> "Schedule":
+        return Product.of(self, other)
+
+    def __rmul__(self, other: float) -> "Schedule":
+        return Product.of(other, self)
+
+    def __add__(self, other: "Schedule | float") -> "Schedule":
+        return Sum.of(self, other)
+
+    def __radd__(self, other: float) -> "Schedule":
+        return Sum.of(other, self)
+
+    # -- round trips -----------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return self._text()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the schedule as plain JSON values; ``from_dict`` is its inverse."""
+        return {"version": 1, **_encoded(self)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), *(getattr(self, field.name) for field in fields(self)))  # type: ignore[arg-type]
+
+    def __deepcopy__(self, memo: Any) -> "Schedule":
+        return self
+
+    def _text(self) -> str:
+        """The expression that makes this schedule."""
+        return text.call(type(self).__name__, self)
+
+    # -- lengths (what each class answers) -------------------------------------------------------------------
+
+    def _missing(self) -> Iterator[str]:
+        """What must be known before the schedule can be called."""
+        return iter(())
+
+    def _endless(self) -> bool:
+        """Whether it goes on for ever, needing no length."""
+        return self._exact(None) is None and not any(self._missing())
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        raise NotImplementedError
+
+    def _fit(self, horizon: Horizon, n: int | float) -> "Schedule":
+        raise NotImplementedError
+
+    def _over(self, horizon: Horizon, left: int | float) -> "Schedule":
+        n = _rounded(self._exact(horizon))
+        if n is not None and n > left:
+            raise ScheduleError(
+                f"over: {self!r:.80} needs {n} updates, the run has {left}. Leave out its steps to fill the run."
+            )
+        return self._fit(horizon, left if n is None else n)
+
+    def _start_value(self) -> float | None:
+        """The value at 0, if it is known without a horizon."""
+        return None if any(self._missing()) else float(self(0))
+
+    def _end_value(self) -> float | None:
+        """The end value, if it is known without a horizon."""
+        return None if self.steps is None or any(self._missing()) else float(self(self.steps))
+
+
+def _rebuild(kind: type[Schedule], *args: Any) -> Schedule:
+    positional = [f.name for f in fields(kind) if not f.kw_only]  # type: ignore[arg-type]
+    named = {f.name: value for f, value in zip(fields(kind), args, strict=True) if f.kw_only}  # type: ignore[arg-type]
+    return kind(*args[: len(positional)], **named)
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, Schedule):
+        return {"type": type(value).__name__, **{f.name: _encoded(getattr(value, f.name)) for f in fields(value)}}  # type: ignore[arg-type]
+    if isinstance(value, Length):
+        return {value.unit: value.amount}
+    if isinstance(value, tuple):
+        return [_encoded(item) for item in value]
+    return f"{value.__module__}:{value.__qualname__}" if callable(value) else value
+
+
+def _schedule(where: str, value: Any) -> Schedule:
+    if not isinstance(value, Schedule):
+        hint = f" To hold a value, write Constant({value!r:.40})." if isinstance(value, (int, float)) else ""
+        raise ScheduleError(f"{where}: needs a Schedule, got {value!r:.80}.{hint}")
+    return value
+
+
+def _rounded(exact: Exact) -> int | float | None:
+    """A typed length in whole updates, at least one; numbers and None as they are."""
+    return max(1, half_up(exact)) if isinstance(exact, Fraction) else exact
+
+
+def given(value: Updates | None, horizon: Horizon | None) -> Exact:
+    """The length that a ``steps`` argument stands for; without a horizon a typed one counts as some length."""
+    if isinstance(value, Length):
+        return horizon.updates(value) if horizon else Fraction(1)
+    return value
+
+
+def typed(*values: Any) -> Iterator[str]:
+    """Name the typed lengths among ``values``."""
+    return (f"{value!r} is not resolved" for value in values if isinstance(value, Length))
+
+
+@dataclass(frozen=True, repr=False)
+class Ramp(Schedule):
+    """From ``start`` to ``end`` in ``steps`` updates: the one bounded shape.
+
+        a(t) = start + (end - start) * E(clip((t + d) / (steps + e), 0, 1))
+
+    ``ends`` says, as an interval, which ends the run uses. ``"[)"``, (d, e) = (0, 0): the start is used, the end
+    belongs to the next piece. ``"(]"`` (1, 0): the warm-up's. ``"()"`` (1, 1). ``"[]"`` (0, -1): both.
+
+    Args:
+        start: Value it comes from, a learning rate or a factor. Finite.
+        end: Value it goes to and then holds. May exceed ``start``.
+        steps: Length; None takes what the run has left. A float allows joints between updates.
+        ease: ``linear``, ``cosine``, ``polynomial(power)``, ``1-sqrt``, ``rex(alpha)`` or ``geometric``.
+        ends: ``"[)"``, ``"(]"``, ``"()"`` or ``"[]"``.
+
+    Raises:
+        ScheduleError: A value is not finite, ``steps`` is below 1, or ``ease`` or ``ends`` is unknown.
+
+    Example:
+        >>> [round(Ramp(0.1, 0.0, 4, ease="cosine")(t), 4) for t in range(6)]
+        [0.1, 0.0854, 0.05, 0.0146, 0.0, 0.0]
+        >>> Ramp(0.0, 1.0, 4, ends="(]").values(0, 4)
+        [0.25, 0.5, 0.75, 1.0]
+
+    References:
+        Cosine: Loshchilov and Hutter, 2017, SGDR, eq. 5. https://arxiv.org/abs/1608.03983
+        REX: Chen et al., 2021. https://arxiv.org/abs/2107.04197
+        1-sqrt: Hägele et al., 2024. https://arxiv.org/abs/2405.18392
+    """
+
+    start: float
+    end: float
+    steps: Updates | None = None
+    ease: str = field(default="linear", kw_only=True)
+    ends: str = field(default="[)", kw_only=True)
+
+    def __post_init__(self) -> None:
+        name, parameter = ease.read("Ramp", self.ease)
+        where = name.capitalize() if name in ("linear", "cosine", "polynomial") else "Ramp"
+        start, end = checks.number(where, "start", self.start), checks.number(where, "end", self.end)
+        if self.ends not in ENDS:
+            raise ScheduleError(f'{where}: ends must be "[)", "(]", "()" or "[]", got {self.ends!r:.40}.')
+        if self.steps is not None:
+            steps = length(where, "steps", self.steps, f" To hold a value, use Constant({end!r}).")
+            self.__dict__["steps"] = steps
+        if name == "geometric" and not start * end > 0:
+            raise ScheduleError(
+                f"Ramp: a geometric ramp needs start and end of the same sign and not 0, got {start!r} and {end!r}."
+            )
+        self.__dict__.update(start=start, end=end, ease=ease.write(name, parameter))
+
+    def at(self, t: Any, xp: Any) -> Any:
+        d, top, m, low, rise, high, falling, weight = self._constants
+        if weight is None:
+            return xp.full(t, self.end)
+        j = xp.clip(t, 0, top) + d
+        w = weight(m - j, j, xp) if falling else weight(j, m - j, xp)
+        return xp.minimum(low + rise * w, high)
+
+    @cached_property
+    def _constants(self) -> tuple[Any, ...]:
+        d, e = ENDS[self.ends]
+        m = self.steps + e  # type: ignore[operator]
+        low, high = sorted((self.start, self.end))
+        if m <= 0 or low == high:
+            return (0,) * 7 + (None,)
+        rise = high - low
+        while low + rise < high:  # both ends exact, whatever the subtraction rounded to
+            rise = math.nextafter(rise, math.inf)
+        name, parameter = ease.read("Ramp", self.ease)
+        falling = self.start > self.end
+        weight = ease.EASES[name].prepare(ease.Span(m, low, high, falling, parameter))
+        return d, m - d, m, low, rise, high, falling, weight
+
+    def _text(self) -> str:
+        name, parameter = ease.read("Ramp", self.ease)
+        args = [repr(self.start), repr(self.end)] + ([] if self.steps is None else [repr(self.steps)])
+        if name == "polynomial" and parameter != 1.0:
+            args.append(f"power={parameter!r}")
+        if name not in ("linear", "cosine", "polynomial"):
+            args.append(f"ease={self.ease!r}")
+        if self.ends != "[)":
+            args.append(f'ends="{self.ends}"')
+        return f"{name.capitalize() if f'ease={self.ease!r}' not in args else 'Ramp'}({', '.join(args)})"
+
+    def _missing(self) -> Iterator[str]:
+        return iter(["it has no steps"]) if self.steps is None else typed(self.steps)
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        return given(self.steps, horizon)
+
+    def _fit(self, horizon: Horizon, n: int | float) -> "Ramp":
+        return Ramp(self.start, self.end, n, ease=self.ease, ends=self.ends)
+
+    def _start_value(self) -> float | None:
+        return self.start if self.ends in ("[)", "[]") else super()._start_value()
+
+    def _end_value(self) -> float | None:
+        return self.end
+
+
+@dataclass(frozen=True, repr=False)
+class Sequence(Schedule):
+    """Pieces one after the other, each from its own zero; made by ``>>`` and stored flat.
+
+    One piece may be open: it takes what the run has left. An endless piece may come last.
+    """
+
+    pieces: tuple[Schedule, ...]
+
+    def __post_init__(self) -> None:
+        flat: list[Schedule] = []
+        for piece in self.pieces:
+            flat.extend(piece.pieces if isinstance(piece, Sequence) else [_schedule("sequence", piece)])
+        if not flat:
+            raise ScheduleError("sequence: needs at least one schedule.")
+        open_pieces = [piece for piece in flat if _is_open(piece)]
+        if len(open_pieces) > 1:
+            raise _two_open(*open_pieces[:2])
+        depth = checks.shallow("then", 1 + max(piece._depth for piece in flat))
+        self.__dict__.update(pieces=tuple(flat), _depth=depth, _open=open_pieces[0] if open_pieces else None)
+
+    @classmethod
+    def joined(cls, a: Schedule, b: Schedule) -> "Sequence":
+        """``a >> b`` without looking at every piece again, so that long chains build quickly."""
+        left = a if isinstance(a, Sequence) else cls((a,))
+        right = b if isinstance(b, Sequence) else cls((b,))
+        first, second = left.__dict__["_open"], right.__dict__["_open"]
+        if first is not None and second is not None:
+            raise _two_open(first, second)
+        result = object.__new__(cls)
+        result.__dict__.update(
+            pieces=left.pieces + right.pieces,
+            _depth=max(left._depth, right._depth),
+            _open=first if first is not None else second,
+        )
+        return result
+
+    @cached_property
+    def _starts(self) -> tuple[int | float, ...]:
+        starts: list[int | float] = [0]
+        for piece in self.pieces[:-1]:
+            starts.append(starts[-1] + piece.steps)
+        return tuple(starts)
+
+    @cached_property
+    def _joints(self) -> tuple[int | float, ...]:
+        return self._starts[1:]
+
+    @cached_property
+    def _parts(self) -> tuple[Any, ...]:
+        return tuple(piece.at for piece in self.pieces)
+
+    @cached_property
+    def steps(self) -> int | float | None:
+        last = self.pieces[-1].steps
+        return None if last is None or any(self._missing()) else self._starts[-1] + last
+
+    def at(self, t: Any, xp: Any) -> Any:
+        if xp is SCALAR:
+            i = bisect_right(self._joints, t)
+            return self._parts[i](t - self._starts[i], xp)
+        pieces = [
+            lambda t, at=at, start=start: at(t - start, xp) for at, start in zip(self._parts, self._starts, strict=True)
+        ]
+        return xp.choose(t, self._joints, pieces)
+
+    def values(self, start: int, stop: int) -> list[float]:
+        _ = self._formula
+        result: list[float] = []
+        bounds = [*self._starts, math.inf]
+        for i in range(bisect_right(self._joints, start), len(self.pieces)):
+            low, high = bounds[i], min(bounds[i + 1], stop)
+            here, there = (start if i == 0 else max(start, math.ceil(low))), math.ceil(high)
+            if isinstance(low, int):
+                result += self.pieces[i].values(here - low, there - low)
+            else:
+                result += [self._parts[i](t - low, SCALAR) for t in range(here, there)]
+            if high >= stop:
+                break
+        return result
+
+    def _text(self) -> str:
+        parts = [repr(piece) for piece in self.pieces]
+        return " >> ".join(parts) if 1 < len(parts) <= 100 else f"sequence({', '.join(parts)})"
+
+    def _missing(self) -> Iterator[str]:
+        for piece in self.pieces:
+            yield from piece._missing()
+        for piece, _ in pairwise(self.pieces):
+            if piece._endless():
+                yield f"{piece!r:.60} has no end, and something follows it"
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        total: int | Fraction = 0
+        for piece in self.pieces:
+            exact = piece._exact(horizon)
+            if exact is None:
+                return None
+            total += exact if isinstance(exact, (int, Fraction)) else Fraction(exact)
+        return total
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        exact = [piece._exact(horizon) for piece in self.pieces]
+        whole = sum((Fraction(x) for x in exact if x is not None), Fraction(0))
+        cumulative, joint = Fraction(0), 0
+        sizes: list[Any] = []
+        for x in exact:
+            if x is None or isinstance(x, Fraction):  # typed: joints are rounded, so that errors do not add up
+                cumulative += Fraction(n) - whole if x is None else x
+                size: Any = max(half_up(cumulative) - joint, 0 if x is None else 1)
+            else:
+                cumulative, size = cumulative + Fraction(x), x
+            joint += size
+            sizes.append(size)
+        if None in exact:
+            sizes[exact.index(None)] += n - sum(sizes)
+        if any(size < 1 for size, x in zip(sizes, exact, strict=True) if x is None) or sum(sizes) > n:
+            raise self._too_long([size for size, x in zip(sizes, exact, strict=True) if x is not None], n)
+        return Sequence(tuple(piece._fit(horizon, size) for piece, size in zip(self.pieces, sizes, strict=True)))
+
+    def _over(self, horizon: Horizon, left: int | float) -> Schedule:
+        return self._fit(horizon, left)
+
+    def _too_long(self, sizes: list[Any], n: int | float) -> ScheduleError:
+        shown = " + ".join(map(str, sizes[:8])) + (" + ..." if len(sizes) > 8 else "")
+        needed = f"{shown} = {sum(sizes)}" if len(sizes) > 1 else shown
+        room = ", and the open piece needs at least 1 more" if len(sizes) < len(self.pieces) else ""
+        return ScheduleError(
+            f"over: the pieces need {needed} updates{room}, but the run has {n}. "
+            "Shorten a piece, or leave out the steps of one and it takes what is left."
+        )
+
+    def _start_value(self) -> float | None:
+        return self.pieces[0]._start_value()
+
+    def _end_value(self) -> float | None:
+        return self.pieces[-1]._end_value()
+
+
+def sequence(*pieces: Schedule) -> Schedule:
+    """``a >> b >> c`` for many pieces at once."""
+    return Sequence(pieces)
+
+
+def _is_open(schedule: Schedule) -> bool:
+    """Whether it takes what the run has left."""
+    return schedule._exact(None) is None
+
+
+def _two_open(a: Schedule, b: Schedule) -> ScheduleError:
+    return ScheduleError(
+        f"then: {a!r:.60} and {b!r:.60} both have no length, so it is not clear where one ends. "
+        f"Give one of them a length, for example {a!r:.60}.until(500)."
+    )
+
+
+class _Pointwise(Schedule):
+    """What ``*`` and ``+`` share: operands are schedules and numbers, stored flat in the order written."""
+
+    operands: tuple[Any, ...]
+    symbol = ""
+
+    def __init__(self, operands: Iterable[Any]) -> None:
+        flat: list[Any] = []
+        for operand in operands:
+            if isinstance(operand, type(self)):
+                flat.extend(operand.operands)
+            elif isinstance(operand, Schedule):
+                flat.append(operand)
+            else:
+                flat.append(checks.number(f"'{self.symbol}'", "the operand", operand, "a Schedule or a finite number"))
+        terms = [operand for operand in flat if isinstance(operand, Schedule)]
+        if len(flat) < 2 or not terms:
+            raise ScheduleError(f"'{self.symbol}': needs at least two operands, one of them a Schedule.")
+        depth = checks.shallow(f"'{self.symbol}'", 1 + max(term._depth for term in terms))
+        self.__dict__.update(operands=tuple(flat), _depth=depth)
+
+    @classmethod
+    def of(cls, a: Any, b: Any) -> "_Pointwise":
+        """Combine two operands."""
+        return cls((a, b))
+
+    @property
+    def terms(self) -> tuple[Schedule, ...]:
+        """The operands that are schedules."""
+        return tuple(operand for operand in self.operands if isinstance(operand, Schedule))
+
+    @cached_property
+    def steps(self) -> int | float | None:
+        lengths = [term.steps for term in self.terms]
+        return None if any(n is None for n in lengths) or any(self._missing()) else max(lengths)
+
+    @cached_property
+    def _parts(self) -> list[Any]:
+        return [operand.at if isinstance(operand, Schedule) else operand for operand in self.operands]
+
+    def _text(self) -> str:
+        """The expression; leading numbers are bracketed, or Python would merge them before we see them."""
+        numbers = next(i for i, operand in enumerate(self.operands) if isinstance(operand, Schedule))
+        weak = (Sequence,) if self.symbol == "+" else (Sequence, Sum)
+        shown = [f"({x!r})" if isinstance(x, weak) else repr(x) for x in self.operands]
+        result = shown[numbers]
+        for x in reversed(shown[:numbers]):
+            result = f"{x} {self.symbol} ({result})" if result != shown[numbers] else f"{x} {self.symbol} {result}"
+        return f" {self.symbol} ".join([result, *shown[numbers + 1 :]])
+
+    def _missing(self) -> Iterator[str]:
+        for term in self.terms:
+            yield from term._missing()
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        lengths = [term._exact(horizon) for term in self.terms]
+        return None if any(n is None for n in lengths) else max(lengths)  # type: ignore[type-var]
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        return type(self)(x._over(horizon, n) if isinstance(x, Schedule) else x for x in self.operands)
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Product(_Pointwise):
+    """``a * b``: the values multiplied; as long as the longer, the shorter holding its end."""
+
+    operands: tuple[Any, ...]
+    symbol = "*"
+
+    def at(self, t: Any, xp: Any) -> Any:
+        result: Any = None
+        for part in self._parts:
+            value = part if type(part) is float else part(t, xp)
+            result = value if result is None else result * value
+        return result
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Sum(_Pointwise):
+    """``a + b``: the values added; as long as the longer, the shorter holding its end."""
+
+    operands: tuple[Any, ...]
+    symbol = "+"
+
+    def at(self, t: Any, xp: Any) -> Any:
+        result: Any = None
+        for part in self._parts:
+            value = part if type(part) is float else part(t, xp)
+            result = value if result is None else result + value
+        return result
+
+
+class _Wrapper(Schedule):
+    """What the operators on one schedule share."""
+
+    base: Schedule
+
+    def _wrap(self, where: str) -> None:
+        _schedule(where, self.base)
+        self.__dict__["_depth"] = checks.shallow(where, 1 + self.base._depth)
+
+    def _text(self) -> str:
+        base = f"({self.base!r})" if isinstance(self.base, (Sequence, _Pointwise)) else repr(self.base)
+        return text.call(f"{base}.{type(self).__name__.lower()}", self, skip=1)
+
+    def _missing(self) -> Iterator[str]:
+        yield from self.base._missing()
+        yield from typed(*(getattr(self, field.name) for field in fields(self)))  # type: ignore[arg-type]
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        return self.base._exact(horizon)
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        return replace(self, base=self.base._fit(horizon, n))  # type: ignore[type-var]
+
+
+@dataclass(frozen=True, repr=False)
+class Clip(_Wrapper):
+    """The value, kept between ``low`` and ``high``."""
+
+    base: Schedule
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        self._wrap("clip")
+        for name in ("low", "high"):
+            if getattr(self, name) is not None:
+                self.__dict__[name] = checks.number("clip", name, getattr(self, name))
+        if self.low is None and self.high is None:
+            raise ScheduleError("clip: needs low, high or both.")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ScheduleError(f"clip: low must be at most high, got {self.low!r} and {self.high!r}.")
+
+    @property
+    def steps(self) -> Any:
+        return self.base.steps
+
+    def at(self, t: Any, xp: Any) -> Any:
+        value = self.base.at(t, xp)
+        value = value if self.low is None else xp.maximum(value, self.low)
+        return value if self.high is None else xp.minimum(value, self.high)
+
+
+@dataclass(frozen=True, repr=False)
+class Stairs(_Wrapper):
+    """The value, held for ``every`` updates at a time."""
+
+    base: Schedule
+    every: Updates
+
+    def __post_init__(self) -> None:
+        self._wrap("stairs")
+        self.__dict__["every"] = length("stairs", "every", self.every)
+
+    @property
+    def steps(self) -> Any:
+        return self.base.steps
+
+    def at(self, t: Any, xp: Any) -> Any:
+        t = xp.maximum(t, 0)
+        t = t if self.base.steps is None else xp.minimum(t, self.base.steps)
+        return self.base.at(xp.floor_divide(t, self.every) * self.every, xp)
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        return Stairs(self.base._fit(horizon, n), horizon.whole(self.every))
+
+
+@dataclass(frozen=True, repr=False)
+class Stretch(_Wrapper):
+    """``a(t / factor)``: time slowed down."""
+
+    base: Schedule
+    factor: float
+
+    def __post_init__(self) -> None:
+        self._wrap("stretch")
+        self.__dict__["factor"] = checks.positive("stretch", "factor", self.factor)
+
+    @cached_property
+    def steps(self) -> int | float | None:
+        n = self.base.steps
+        return None if n is None or any(self.base._missing()) else _tidy(n * self.factor)
+
+    def at(self, t: Any, xp: Any) -> Any:
+        return self.base.at(xp.maximum(xp.real(t), 0) / self.factor, xp)
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        n = _rounded(self.base._exact(horizon))
+        return None if n is None else _tidy(n * self.factor)
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        inner = _rounded(self.base._exact(horizon))
+        return Stretch(self.base._fit(horizon, _tidy(n / self.factor) if inner is None else inner), self.factor)
+
+
+@dataclass(frozen=True, repr=False)
+class Until(_Wrapper):
+    """The first ``steps`` updates."""
+
+    base: Schedule
+    steps: Updates
+
+    def __post_init__(self) -> None:
+        self._wrap("until")
+        self.__dict__["steps"] = length("until", "steps", self.steps)
+
+    def at(self, t: Any, xp: Any) -> Any:
+        return self.base.at(xp.minimum(t, self.steps), xp)
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        return given(self.steps, horizon)
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        inner = _rounded(self.base._exact(horizon))
+        whole = max(horizon.total_steps, math.ceil(n))
+        base = self.base if self.base._endless() else self.base._fit(horizon, whole if inner is None else inner)
+        return Until(base, n)
+
+
+@dataclass(frozen=True, repr=False)
+class After(_Wrapper):
+    """What remains when ``skip`` updates are dropped."""
+
+    base: Schedule
+    skip: Updates
+
+    def __post_init__(self) -> None:
+        self._wrap("after")
+        self.__dict__["skip"] = length("after", "steps", self.skip)
+        n = self.base.steps
+        if isinstance(n, (int, float)) and not isinstance(self.skip, Length) and self.skip >= n:
+            raise ScheduleError(f"after: steps must be below the schedule's length ({n}), got {self.skip!r}.")
+
+    @cached_property
+    def steps(self) -> int | float | None:
+        n = self.base.steps
+        return None if n is None or any(self._missing()) else n - self.skip
+
+    def at(self, t: Any, xp: Any) -> Any:
+        return self.base.at(xp.maximum(t, 0) + self.skip, xp)
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        n = _rounded(self.base._exact(horizon))
+        return None if n is None else n - _rounded(given(self.skip, horizon))  # type: ignore[operator]
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        skip = horizon.whole(self.skip)
+        if self.base._endless():
+            return Until(After(self.base, skip), n)
+        return After(self.base._fit(horizon, n + skip), skip)
+
+
+@dataclass(frozen=True, repr=False)
+class Repeat(_Wrapper):
+    """Cycle i lasts ``L * stretch**i`` updates and shows ``gamma**i * a(local / stretch**i)``; joints are exact."""
+
+    base: Schedule
+    times: int | None = None
+    stretch: float = 1.0  # type: ignore[assignment]
+    gamma: float = 1.0
+
+    _MOST = 10_000  # cycles of different length; more would only be a slow table
+
+    def __post_init__(self) -> None:
+        self._wrap("repeat")
+        if self.times is not None:
+            self.__dict__["times"] = checks.whole("repeat", "times", self.times, " None repeats for ever.")
+        self.__dict__["stretch"] = checks.positive("repeat", "stretch", self.stretch)
+        self.__dict__["gamma"] = checks.positive("repeat", "gamma", self.gamma)
+        if self.gamma > 1 and self.times is None:
+            raise ScheduleError(f"repeat: gamma above 1 ({self.gamma!r}) grows without bound; give times.")
+        if self.gamma > 1 and self.times * math.log(self.gamma) > 700:  # type: ignore[operator]
+            raise ScheduleError(f"repeat: gamma={self.gamma!r} over {self.times} cycles is not a finite number.")
+        if self.stretch != 1:
+            if self.stretch < 1 and self.times is None:
+                raise ScheduleError(f"repeat: stretch below 1 ({self.stretch!r}) needs times, or the cycles vanish.")
+            if (self.times or 0) > self._MOST:
+                raise ScheduleError(f"repeat: at most {self._MOST} cycles of different length, got times={self.times}.")
+        if _is_open(self.base) and (self.times is None or self.stretch != 1):
+            raise ScheduleError(
+                f"repeat: {self.base!r:.80} has no length, so a cycle has none. Give it steps, "
+                "or give times and every cycle takes an equal part of the run."
+            )
+        if self.stretch != 1 and self.base.steps is not None and not any(self._missing()):
+            _ = self._cycles
+
+    @cached_property
+    def _cycles(self) -> tuple[tuple[int | float, ...], tuple[float, ...]]:
+        """Where each cycle starts (from the second on), and how much each is stretched."""
+        factor, scale = Fraction(str(self.stretch)), Fraction(1)
+        size = Fraction(self.base.steps)
+        joint = size
+        joints: list[int | float] = []
+        scales = [1.0]
+        while len(scales) < (self.times or self._MOST + 1) and joint < 2**63:
+            scale *= factor
+            if size * scale < 1:
+                raise ScheduleError(f"repeat: cycle {len(scales)} would last less than one update; use fewer times.")
+            joints.append(_tidy(float(joint)) if joint.denominator != 1 else int(joint))
+            scales.append(float(scale))
+            joint += size * scale
+        if len(scales) > self._MOST:
+            raise ScheduleError(f"repeat: stretch={self.stretch!r} makes more than {self._MOST} cycles; give times.")
+        return tuple(joints), tuple(scales)
+
+    @cached_property
+    def steps(self) -> int | float | None:
+        n = self.base.steps
+        if n is None or self.times is None or any(self._missing()):
+            return None
+        if self.stretch == 1:
+            return n * self.times  # type: ignore[no-any-return]
+        joints, scales = self._cycles
+        return _tidy((joints[-1] if joints else 0) + n * scales[len(joints)])
+
+    def at(self, t: Any, xp: Any) -> Any:
+        t = xp.maximum(t, 0)
+        if self.stretch == 1:
+            cycle = xp.floor_divide(t, self.base.steps)
+            cycle = cycle if self.times is None else xp.minimum(cycle, self.times - 1)
+            local = t - cycle * self.base.steps
+        else:
+            joints, scales = self._cycles
+            cycle = xp.lookup(t, joints, tuple(map(float, range(len(scales)))))
+            local = (xp.real(t) - xp.lookup(t, joints, (0.0, *map(float, joints)))) / xp.lookup(t, joints, scales)
+        value = self.base.at(local, xp)
+        return value if self.gamma == 1 else value * xp.power(self.gamma, xp.real(cycle))
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        n = _rounded(self.base._exact(horizon))
+        if n is None or self.times is None:
+            return None
+        if horizon is None:
+            return 1
+        return n * self.times if self.stretch == 1 else self._sized(n).steps
+
+    def _sized(self, n: int | float) -> "Repeat":
+        """The same cycles over a base of ``n`` updates, to ask for the length."""
+        return Repeat(Ramp(0.0, 1.0, n), self.times, self.stretch, self.gamma)
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        size = _rounded(self.base._exact(horizon))
+        if size is None:
+            if self.times is None or n < self.times:
+                raise ScheduleError(f"over: {self.times} cycles do not fit into {n} updates.")
+            size = int(n // self.times)
+        fitted = Repeat(self.base._fit(horizon, size), self.times, self.stretch, self.gamma)
+        return fitted if self.times is not None else Until(fitted, n)
+
+
+@dataclass(frozen=True, repr=False)
+class Cooldown(_Wrapper):
+    """The last ``length`` updates of the run come down to ``end``, from whatever value was reached.
+
+    The one operator that stays symbolic: where an open decay will stand then is known only after ``over``.
+    """
+
+    base: Schedule
+    length: Updates
+    end: float = 0.0
+    shape: str = "1-sqrt"
+
+    def __post_init__(self) -> None:
+        self._wrap("cooldown")
+        _ = Ramp(1.0, self.end, length("cooldown", "steps", self.length), ease=self.shape)
+        self.__dict__["end"] = checks.number("cooldown", "end", self.end)
+
+    def _missing(self) -> Iterator[str]:
+        yield f"the cooldown takes the last {self.length!r} of the run"
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        return None
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        size = horizon.whole(self.length)
+        if size >= n:
+            raise ScheduleError(f"over: a cooldown of {size} updates does not fit into {n}.")
+        body = self.base._over(horizon, n - size)
+        body = body if body.steps == n - size else body.until(n - size)
+        return body >> Ramp(body(n - size), self.end, size, ease=self.shape)
+
+    def _start_value(self) -> float | None:
+        return self.base._start_value()
+
+    def _end_value(self) -> float | None:
+        return self.end
+
+
+def _tidy(n: float) -> int | float:
+    """A length that came out whole, as an int."""
+    return int(n) if n == int(n) else n

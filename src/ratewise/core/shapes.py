@@ -1,0 +1,321 @@
+"""The shapes: named ramps, and the decays that have no end of their own."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence as Values
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+from ratewise.core import checks
+from ratewise.core.horizon import Horizon, Length, Updates, length
+from ratewise.core.numeric import SCALAR
+from ratewise.core.schedule import Exact, Ramp, Schedule, Until, given, typed
+from ratewise.errors import ScheduleError
+
+
+def Linear(start: float, end: float, steps: Updates | None = None, *, ends: str = "[)") -> Ramp:
+    """A straight line from ``start`` to ``end``: ``start + (end - start) * t / steps``.
+
+    Example:
+        >>> Linear(0.1, 0.0, 4).values(0, 5)
+        [0.1, 0.07500000000000001, 0.05, 0.025, 0.0]
+    """
+    return Ramp(start, end, steps, ends=ends)
+
+
+def Cosine(start: float, end: float, steps: Updates | None = None, *, ends: str = "[)") -> Ramp:
+    """Half a cosine wave: ``end + (start - end) * (1 + cos(pi t / steps)) / 2``, flat at both ends.
+
+    Holds ``end`` from ``steps`` on (torch's CosineAnnealingLR climbs again there).
+
+    References:
+        Loshchilov and Hutter, 2017, SGDR, eq. 5 without restarts. https://arxiv.org/abs/1608.03983
+    """
+    return Ramp(start, end, steps, ease="cosine", ends=ends)
+
+
+def Polynomial(
+    start: float, end: float, steps: Updates | None = None, *, power: float = 1.0, ends: str = "[)"
+) -> Ramp:  # fmt: skip
+    """``end + (start - end) * (1 - t / steps)**power``, as torch, Keras and optax have it; ``power`` above 0."""
+    return Ramp(start, end, steps, ease=f"polynomial({checks.positive('Polynomial', 'power', power)!r})", ends=ends)
+
+
+class _Decay(Schedule):
+    """What the shapes without an end of their own share: endless, or cut to ``steps``."""
+
+    steps: Updates | None
+
+    def _lengths(self) -> None:
+        where = type(self).__name__
+        if self.steps is not None:
+            self.__dict__["steps"] = length(where, "steps", self.steps)
+        if hasattr(self, "every"):
+            self.__dict__["every"] = length(where, "every", self.every)
+
+    def until(self, steps: Updates) -> Schedule:
+        """Cut to ``steps`` updates."""
+        return super().until(steps) if self.steps is not None else replace(self, steps=steps)  # type: ignore[type-var]
+
+    def _missing(self) -> Iterator[str]:
+        return typed(self.steps, getattr(self, "every", None))
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        return given(self.steps, horizon)
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        every = {"every": horizon.whole(self.every)} if hasattr(self, "every") else {}
+        return replace(self, steps=n, **every)  # type: ignore[type-var]
+
+    def _local(self, t: Any, xp: Any) -> Any:
+        t = xp.maximum(t, 0)
+        return t if self.steps is None else xp.minimum(t, self.steps)
+
+
+@dataclass(frozen=True, repr=False)
+class Constant(_Decay):
+    """The same value at every update; endless unless ``steps`` is given.
+
+    Example:
+        >>> Constant(0.1)(5)
+        0.1
+    """
+
+    value: float
+    steps: Updates | None = None
+
+    def __post_init__(self) -> None:
+        self.__dict__["value"] = checks.number("Constant", "value", self.value)
+        self._lengths()
+
+    def at(self, t: Any, xp: Any) -> Any:
+        return xp.full(t, self.value)
+
+    def _start_value(self) -> float:
+        return self.value
+
+    def _end_value(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True, repr=False)
+class Exponential(_Decay):
+    """``start * gamma**(t / every)``: the same factor in every equal span.
+
+    Args:
+        start: Value at t = 0.
+        gamma: Factor per ``every`` updates, above 0. Above 1 it grows, and then needs ``steps``.
+        every: Updates per factor, or a typed length.
+        steps: Length; None is endless.
+
+    Raises:
+        ScheduleError: ``gamma`` is not positive, or the values do not stay finite.
+
+    Example:
+        >>> Exponential(0.1, 0.5, every=10).values(0, 31)[::10]
+        [0.1, 0.05, 0.025, 0.0125]
+    """
+
+    start: float
+    gamma: float
+    every: Updates = 1
+    steps: Updates | None = None
+
+    def __post_init__(self) -> None:
+        self.__dict__["start"] = checks.number("Exponential", "start", self.start)
+        self.__dict__["gamma"] = checks.positive("Exponential", "gamma", self.gamma)
+        self._lengths()
+        if self.gamma <= 1:
+            return
+        if self.steps is None:
+            raise ScheduleError(
+                f"Exponential: gamma above 1 ({self.gamma!r}) grows without bound; give steps, "
+                f"for example Exponential({self.start!r}, {self.gamma!r}, steps=1000)."
+            )
+        if any(isinstance(x, Length) for x in (self.steps, self.every)):
+            return
+        growth = self.steps / self.every * math.log(self.gamma)  # type: ignore[operator]
+        if growth + math.log(abs(self.start) or 1.0) > 709:
+            raise ScheduleError(f"Exponential: the value at its end ({self.steps} updates) is not a finite number.")
+
+    def at(self, t: Any, xp: Any) -> Any:
+        t = self._local(t, xp)
+        whole = xp.floor_divide(t, self.every)
+        rest = xp.real(t - whole * self.every) / self.every
+        return self.start * xp.power(self.gamma, xp.real(whole)) * xp.power(self.gamma, rest)
+
+    def _start_value(self) -> float:
+        return self.start
+
+
+@dataclass(frozen=True, repr=False)
+class InverseTime(_Decay):
+    """``start / (1 + decay * t / every)**power``: time-based decay; ``power=0.5`` is the inverse square root.
+
+    Args:
+        start: Value at t = 0.
+        decay: How fast it falls, at least 0: with ``power=1`` it is half after ``every / decay`` updates.
+        every: Updates per unit of time, or a typed length.
+        power: Exponent; negative values grow.
+        steps: Length; None is endless.
+
+    Example:
+        >>> InverseTime(0.1, decay=1.0, every=10)(10)
+        0.05
+
+    References:
+        Robbins and Monro, 1951; Keras' InverseTimeDecay and the ``decay`` argument of its older optimizers.
+    """
+
+    start: float
+    decay: float
+    every: Updates = 1
+    power: float = 1.0
+    steps: Updates | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("start", "decay", "power"):
+            self.__dict__[name] = checks.number("InverseTime", name, getattr(self, name))
+        if self.decay < 0:
+            raise ScheduleError(f"InverseTime: decay must be at least 0, got {self.decay!r}.")
+        self._lengths()
+
+    def at(self, t: Any, xp: Any) -> Any:
+        base = 1.0 + self.decay * xp.real(self._local(t, xp)) / self.every
+        return self.start / base if self.power == 1 else self.start * xp.power(base, -self.power)
+
+    def _start_value(self) -> float:
+        return self.start
+
+
+@dataclass(frozen=True, repr=False)
+class Piecewise(Schedule):
+    """``values[i]``, where i counts the milestones at or before ``t``: the new value is used by update m itself.
+
+    As torch's MultiStepLR has it; Keras' PiecewiseConstantDecay changes one update later.
+
+    Args:
+        values: One value more than there are milestones.
+        milestones: Strictly rising positions above 0, in updates or typed lengths.
+
+    Example:
+        >>> Piecewise([0.1, 0.01], [3]).values(0, 5)
+        [0.1, 0.1, 0.1, 0.01, 0.01]
+    """
+
+    levels: tuple[float, ...]
+    milestones: tuple[Updates, ...]
+
+    def __init__(self, values: Values[float], milestones: Values[Updates]) -> None:
+        for name, given_values in (("values", values), ("milestones", milestones)):
+            if isinstance(given_values, (str, bytes)) or not hasattr(given_values, "__iter__"):
+                raise ScheduleError(f"Piecewise: {name} must be a list of numbers, got {given_values!r:.80}.")
+        numbers = tuple(checks.number("Piecewise", f"values[{i}]", v) for i, v in enumerate(values))
+        joints = tuple(length("Piecewise", f"milestones[{i}]", m) for i, m in enumerate(milestones))
+        if len(numbers) != len(joints) + 1:
+            raise ScheduleError(
+                f"Piecewise: needs one value more than milestones, got {len(numbers)} values "
+                f"and {len(joints)} milestones."
+            )
+        self.__dict__.update(levels=numbers, milestones=joints)
+        if not any(isinstance(m, Length) for m in joints) and any(
+            a >= b for a, b in pairwise(joints)  # type: ignore[operator]
+        ):  # fmt: skip
+            raise ScheduleError(f"Piecewise: milestones must rise strictly, got {list(joints)!r:.80}.")
+
+    def at(self, t: Any, xp: Any) -> Any:
+        return xp.lookup(t, self.milestones, self.levels)
+
+    def _text(self) -> str:
+        return f"Piecewise({list(self.levels)!r}, {list(self.milestones)!r})"
+
+    def _missing(self) -> Iterator[str]:
+        return typed(*self.milestones)
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        return None
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        return Until(Piecewise(self.levels, [horizon.whole(m) for m in self.milestones]), n)
+
+    def _start_value(self) -> float:
+        return self.levels[0]
+
+
+_REGISTERED: dict[str, Callable[[Any], Any]] = {}
+
+
+def register(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let ``parse``, ``from_dict`` and files use ``function`` in ``Custom`` in this process; use it as a decorator."""
+    _REGISTERED[_name(function)] = function
+    return function
+
+
+def _name(function: Any) -> str:
+    return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', '?')}"
+
+
+@dataclass(frozen=True, repr=False)
+class Custom(_Decay):
+    """Your own function of the position.
+
+    It is called with a float or int, or with the array that a framework gives; traced frameworks need it written
+    with operators. Its repr and pickle name the function, so it must be importable to be read back;
+    ``parse`` and ``from_dict`` import nothing and accept only functions marked with ``@ratewise.register``.
+
+    Args:
+        function: ``f(t)``, or its name as ``"module:name"``.
+        steps: Length; None is endless.
+    """
+
+    function: Any
+    steps: Updates | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.function) and not (isinstance(self.function, str) and ":" in self.function):
+            raise ScheduleError(f'Custom: function must be callable or "module:name", got {self.function!r:.80}.')
+        if isinstance(self.function, str):
+            _ = self._call
+            self.__dict__["function"] = self._call
+        self._lengths()
+
+    @cached_property
+    def _call(self) -> Callable[[Any], Any]:
+        if not isinstance(self.function, str):
+            return self.function  # type: ignore[no-any-return]
+        if self.function in _REGISTERED:
+            return _REGISTERED[self.function]
+        module, _, name = self.function.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ScheduleError(f"Custom: {self.function!r} cannot be imported ({error}).") from error
+        if not callable(found):
+            raise ScheduleError(f"Custom: {self.function!r} is not a function.")
+        return found  # type: ignore[no-any-return]
+
+    def at(self, t: Any, xp: Any) -> Any:
+        value = self._call(self._local(t, xp))
+        return checks.number(repr(self), "its value", value) if xp is SCALAR else value
+
+    def _text(self) -> str:
+        steps = "" if self.steps is None else f", steps={self.steps!r}"
+        return f'Custom("{_name(self.function)}"{steps})'
+
+
+def registered(name: Any) -> Callable[[Any], Any]:
+    """Return the function registered under ``name``.
+
+    Raises:
+        ScheduleError: It is not registered in this process.
+    """
+    if name not in _REGISTERED:
+        raise ScheduleError(
+            f"Custom: {name!r:.80} is not registered in this process. Import its module, and mark the function "
+            "with @ratewise.register."
+        )
+    return _REGISTERED[name]
