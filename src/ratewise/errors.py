@@ -6,6 +6,7 @@
     │   ├── ScheduleDetached             the optimizer no longer uses the scheduled rate
     │   └── ScheduleChanged              a saved position belongs to another schedule
     ├── LabError (RuntimeError)          a comparison that cannot be planned or run
+    │   ├── UnknownName (LookupError)    a strategy, task or engine that does not exist
     │   ├── TaskError                    the task's model or data
     │   └── StoreError                   the place where finished runs are kept
     └── MissingDependency (ImportError)  an optional package that is not installed
@@ -52,6 +53,10 @@ class ScheduleChanged(AdapterError):
 
 class LabError(RatewiseError, RuntimeError):
     """A comparison that cannot be planned or run."""
+
+
+class UnknownName(LabError, LookupError):
+    """A strategy, task or engine that does not exist; the message names the nearest one that does."""
 
 
 class TaskError(LabError):

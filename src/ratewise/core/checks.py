@@ -1,11 +1,15 @@
-"""What the constructors check: numbers, whole numbers and nesting, with one form of error sentence."""
+"""What the constructors check: numbers, names and nesting, with one form of error sentence."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
-from ratewise.errors import ScheduleError
+from ratewise.errors import ScheduleError, nearest
 
 MAX_DEPTH = 64
+
+FAR = 2**62
+"""The longest length in updates, and the furthest position that is told apart from infinity."""
 
 
 def number(where: str, name: str, value: Any, requirement: str = "a finite number") -> float:
@@ -13,15 +17,15 @@ def number(where: str, name: str, value: Any, requirement: str = "a finite numbe
 
     Python numbers and numpy scalars are accepted; bool, complex, text, nan and infinity are not.
     """
-    plain = _plain(value)
+    plain = plain_number(value)
     if isinstance(plain, bool) or not isinstance(plain, (int, float)):
-        raise ScheduleError(f"{where}: {name} must be {requirement}, got {_shown(value)}.")
+        raise ScheduleError(f"{where}: {name} must be {requirement}, got {shown(value)}.")
     try:
         result = float(plain)
     except OverflowError:
         result = math.inf
     if not math.isfinite(result):
-        raise ScheduleError(f"{where}: {name} must be {requirement}, got {_shown(value)}.")
+        raise ScheduleError(f"{where}: {name} must be {requirement}, got {shown(value)}.")
     return result
 
 
@@ -35,10 +39,30 @@ def positive(where: str, name: str, value: Any) -> float:
 
 def whole(where: str, name: str, value: Any, hint: str = "") -> int:
     """Return ``value`` as an int of at least 1, or raise a ScheduleError that names it."""
-    plain = _plain(value)
+    plain = plain_number(value)
     if isinstance(plain, bool) or not isinstance(plain, int) or plain < 1:
-        raise ScheduleError(f"{where}: {name} must be an integer of at least 1, got {_shown(value)}.{hint}")
+        raise ScheduleError(f"{where}: {name} must be an integer of at least 1, got {shown(value)}.{hint}")
+    if plain > FAR:
+        raise ScheduleError(f"{where}: {name} must be at most 2**62, got {shown(value)}.")
     return plain
+
+
+def choice(where: str, name: str, value: Any, known: Iterable[str]) -> str:
+    """Return ``value`` if it is one of the ``known`` names, or raise a ScheduleError that suggests the nearest."""
+    known = tuple(known)
+    if not isinstance(value, str) or value not in known:
+        raise ScheduleError(f"{where}: unknown {name} {shown(value)}.{nearest(str(value)[:60], known)}")
+    return value
+
+
+def items(where: str, name: str, values: Any) -> tuple[Any, ...]:
+    """Return ``values`` as a tuple, or raise a ScheduleError if they are not a list of something."""
+    try:
+        if isinstance(values, (str, bytes, dict)):
+            raise TypeError
+        return tuple(values)
+    except TypeError:
+        raise ScheduleError(f"{where}: {name} must be a list, got {shown(values)}.") from None
 
 
 def shallow(where: str, depth: int) -> int:
@@ -48,17 +72,17 @@ def shallow(where: str, depth: int) -> int:
     return depth
 
 
-def _plain(value: Any) -> Any:
-    """A numpy scalar as the Python number it holds; anything else as it is."""
+def plain_number(value: Any) -> Any:
+    """A numpy scalar (or array of no dimension) as the Python number it holds; anything else as it is."""
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
-        return value.item()
+        return {"i": int, "u": int, "f": float}.get(value.dtype.kind, lambda value: value)(value)
     return value
 
 
-def _shown(value: Any) -> str:
-    """``repr``, but never longer than an error line should be, even for integers that Python will not print."""
+def shown(value: Any, most: int = 80) -> str:
+    """``repr`` on one line of at most ``most`` characters, even for integers that Python will not print."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())
     except ValueError:  # an int of more than 4300 digits
-        return f"an integer of {value.bit_length()} bits"
-    return text if len(text) <= 80 else text[:77] + "..."
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= most else text[: most - 3] + "..."

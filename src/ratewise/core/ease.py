@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from ratewise.core.checks import number
-from ratewise.errors import ScheduleError, nearest
+from ratewise.core.checks import choice, number, shown
+from ratewise.errors import ScheduleError
 
 Weight = Callable[[Any, Any, Any], Any]
 
@@ -61,7 +61,7 @@ def polynomial(span: Span) -> Weight:
     m, power = float(span.m), span.parameter
     if not span.falling:
         return lambda k, q, xp: -xp.expm1(power * xp.log1p(-(xp.real(k) / m)))
-    if power * math.log2(max(m, 2.0)) > 1000:
+    if power * max(abs(math.log2(m)), 1.0) > 1000:
         return lambda k, q, xp: xp.power(xp.real(k) / m, power)
     whole = m**power
 
@@ -134,19 +134,18 @@ def read(where: str, text: Any) -> tuple[str, float]:
         ScheduleError: The name is unknown, or the parameter is missing, unwanted or out of range.
     """
     if not isinstance(text, str):
-        raise ScheduleError(f"{where}: ease must be a name such as 'linear' or 'cosine', got {text!r}.")
+        raise ScheduleError(f"{where}: ease must be a name such as 'linear' or 'cosine', got {shown(text)}.")
     name, bracket, inside = text.partition("(")
-    if name not in EASES:
-        raise ScheduleError(f"{where}: unknown ease {name[:80]!r}.{nearest(name[:80], EASES)}")
-    row = EASES[name]
+    row = EASES[choice(where, "ease", name, EASES)]
     if not bracket:
         return name, row.default
     try:
-        parameter = number(where, f"{name}'s {row.parameter}", float(inside.removesuffix(")")))
-    except ValueError as error:
-        raise ScheduleError(f"{where}: ease {text[:80]!r} is not of the form name or name(number).") from error
-    if not row.parameter or not inside.endswith(")"):
-        raise ScheduleError(f"{where}: ease {text[:80]!r} is not of the form name or name(number).")
+        if not row.parameter or not inside.endswith(")"):
+            raise ValueError
+        parameter = float(inside[:-1])
+    except ValueError:
+        raise ScheduleError(f"{where}: ease {shown(text)} is not of the form name or name(number).") from None
+    number(where, f"{row.parameter} of {name!r}", parameter)
     if not row.low < parameter < row.high:
         raise ScheduleError(
             f"{where}: {row.parameter} of {name!r} must be above {row.low:g}"

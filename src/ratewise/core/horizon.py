@@ -6,11 +6,12 @@ training starts.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from ratewise.core.checks import positive, whole
+from ratewise.core.checks import FAR, choice, plain_number, positive, shown, whole
 from ratewise.errors import ScheduleError
 
 
@@ -30,8 +31,7 @@ class Length:
     unit: str
 
     def __post_init__(self) -> None:
-        if self.unit not in ("epochs", "samples", "tokens", "fraction"):
-            raise ScheduleError(f"Length: unit must be epochs, samples, tokens or fraction, got {self.unit!r}.")
+        choice("Length", "unit", self.unit, ("epochs", "samples", "tokens", "fraction"))
         amount = positive(self.unit, "amount", self.amount)
         if self.unit == "fraction" and amount > 1:
             raise ScheduleError(
@@ -118,11 +118,22 @@ class Horizon:
     carry: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("total_steps", "dataset_size", "batch_size", "accumulation", "world_size", "tokens_per_sample"):
-            value = getattr(self, name)
-            if value is not None and not (name == "total_steps" and value == 0 and self.epochs is not None):
-                object.__setattr__(self, name, whole("Horizon", name, value))
+        for name in ("drop_last", "carry"):
+            if not isinstance(getattr(self, name), bool):
+                raise ScheduleError(f"Horizon: {name} must be True or False, got {shown(getattr(self, name))}.")
+        for name in ("accumulation", "world_size"):
+            object.__setattr__(self, name, whole("Horizon", name, getattr(self, name)))
+        for name in ("dataset_size", "batch_size", "tokens_per_sample"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, whole("Horizon", name, getattr(self, name)))
+        unknown = self.total_steps is None or (is_zero(self.total_steps) and self.epochs is not None)
+        object.__setattr__(self, "total_steps", 0 if unknown else whole("Horizon", "total_steps", self.total_steps))
         if self.epochs is None:
+            if not self.total_steps:
+                raise ScheduleError(
+                    "Horizon: needs total_steps, or epochs with dataset_size and batch_size, "
+                    "for example Horizon(total_steps=10_000)."
+                )
             return
         object.__setattr__(self, "epochs", positive("Horizon", "epochs", self.epochs))
         if self.dataset_size is None or self.batch_size is None:
@@ -211,13 +222,47 @@ def length(where: str, name: str, value: Any, hint: str = "") -> Updates:
     """
     if isinstance(value, Length):
         return value
-    if type(value) is int and value >= 1:
-        return value
-    if isinstance(value, float) and not isinstance(value, bool) and value > 0 and math.isfinite(value):
-        return int(value) if value == int(value) else float(value)
-    if type(value).__module__ == "numpy":
-        return length(where, name, value.item() if getattr(value, "ndim", 1) == 0 else None, hint)
+    plain = plain_number(value)
+    if type(plain) is int and 1 <= plain <= FAR:
+        return plain
+    if type(plain) is float and 0 < plain <= FAR:
+        return tidy(plain)
+    if type(plain) in (int, float) and plain > FAR:
+        raise ScheduleError(f"{where}: {name} must be at most 2**62 updates, got {shown(value)}.{hint}")
     raise ScheduleError(
         f"{where}: {name} must be an integer of at least 1 (optimizer updates) or a length such as epochs(3) or "
-        f"fraction(0.1), got {value!r:.80}.{hint}"
+        f"fraction(0.1), got {shown(value)}.{hint}"
     )
+
+
+def is_zero(steps: Any) -> bool:
+    """Whether ``steps`` is a plain number 0, as in ``warmup(0)``."""
+    plain = plain_number(steps)
+    return type(plain) in (int, float) and plain == 0
+
+
+def tidy(n: float | Fraction) -> int | float:
+    """A length that came out whole as an int, else as a float."""
+    return int(n) if n == int(n) else float(n)
+
+
+# A length inside the algebra is an int or float, a Fraction as long as it still has to be rounded, or None if it is
+# open: it takes what the run has left.
+Exact: TypeAlias = int | float | Fraction | None
+
+
+def rounded(exact: Exact) -> int | float | None:
+    """A typed length in whole updates, at least one; numbers and None as they are."""
+    return max(1, half_up(exact)) if isinstance(exact, Fraction) else exact
+
+
+def given(value: Updates | None, horizon: Horizon | None) -> Exact:
+    """The length that a ``steps`` argument stands for; without a horizon a typed one counts as some length."""
+    if isinstance(value, Length):
+        return horizon.updates(value) if horizon else Fraction(1)
+    return value
+
+
+def typed(*values: Any) -> Iterator[str]:
+    """Name the typed lengths among ``values``."""
+    return (f"{value!r} is not resolved" for value in values if isinstance(value, Length))

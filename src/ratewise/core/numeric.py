@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ratewise.core.checks import FAR
 from ratewise.errors import ScheduleError
 
 
@@ -21,16 +22,23 @@ def _log1p(x: float) -> float:
     return math.log1p(x) if x > -1.0 else -math.inf
 
 
+def _float32_power(base: float, n: int) -> float:
+    try:
+        return min(base**n, 3.4e38)
+    except OverflowError:
+        return 3.4e38
+
+
 class Scalar:
     """Plain ``int`` and ``float`` positions."""
 
     double = True
+    far = FAR
     sqrt = staticmethod(math.sqrt)
     sin = staticmethod(math.sin)
-    exp = staticmethod(math.exp)
     expm1 = staticmethod(math.expm1)
     log1p = staticmethod(_log1p)
-    power = staticmethod(pow)
+    power = powers = staticmethod(pow)
     real = staticmethod(float)
 
     @staticmethod
@@ -68,33 +76,30 @@ SCALAR = Scalar()
 
 
 class Arrays:
-    """Positions held by an array library with numpy's names (numpy itself, ``jax.numpy``)."""
+    """What the array libraries share: numpy's names, and positions held as float64.
+
+    float64 holds every position up to 2**53 exactly, so only JAX (which may have no float64) keeps integers.
+
+    Args:
+        module: The library itself, with the functions of its own that a formula may call.
+    """
+
+    double = True
+    far = FAR
 
     def __init__(self, module: Any) -> None:
         self.module = module
 
-    @property
-    def double(self) -> bool:
-        """Whether formulas run in float64."""
-        return bool(self.real(self.module.asarray(0)).dtype.itemsize == 8)
-
     def prepare(self, t: Any) -> Any:
-        """Widen small integers, which would wrap around in ``t + 1``."""
-        np = self.module
-        if t.dtype.kind == "b" or t.dtype.kind not in "iuf":
-            raise ScheduleError(f"position: must be numbers, got an array of {t.dtype}.")
-        if t.dtype.kind == "f":
-            return t.astype(np.float64) if np.__name__ == "numpy" else t
-        return t.astype(np.int64) if np.__name__ == "numpy" else t.astype(np.int32) if t.dtype.itemsize < 4 else t
+        """Return positions a formula can use: wide enough, within ``far``, without nan."""
+        raise NotImplementedError
 
     def finish(self, value: Any, t: Any) -> Any:
-        """Give float positions their own dtype back, and nan where the position was nan."""
-        if t.dtype.kind not in "iu":
-            value = self.module.where(t != t, t, value).astype(t.dtype)
-        return value
+        """Give ``value`` the dtype the caller expects, and nan where the position was nan."""
+        raise NotImplementedError
 
     def real(self, x: Any) -> Any:
-        return x.astype(self.module.result_type(float)) if x.dtype.kind in "iu" else x
+        return x
 
     def clip(self, x: Any, low: Any, high: Any) -> Any:
         return self.module.clip(x, low, high)
@@ -108,21 +113,26 @@ class Arrays:
     def floor_divide(self, x: Any, y: Any) -> Any:
         return self.module.floor_divide(x, y)
 
+    def power(self, x: Any, y: Any) -> Any:
+        return self.module.power(x, y)
+
+    def powers(self, base: float, n: Any) -> Any:
+        """``base**n`` for whole n of at least 0."""
+        return self.power(base, n)
+
     def full(self, t: Any, value: float) -> Any:
         return self.module.full_like(self.real(t), value)
 
     def lookup(self, t: Any, joints: Sequence[Any], values: Sequence[float]) -> Any:
+        """``values[i]`` where ``i`` counts the joints at or before ``t``."""
         np = self.module
-        return np.asarray(values, dtype=self.real(t).dtype)[np.searchsorted(np.asarray(joints), t, side="right")]
-
-    def where(self, condition: Any, x: Any, y: Any) -> Any:
-        return self.module.where(condition, x, y)
+        return np.asarray(values, dtype=float)[np.searchsorted(np.asarray(joints, dtype=float), t, side="right")]
 
     def choose(self, t: Any, joints: Sequence[Any], pieces: Sequence[Callable[[Any], Any]]) -> Any:
         """Evaluate every piece and keep the one that each position lies in: right under tracing."""
         result = pieces[-1](t)
         for joint, piece in zip(reversed(joints), reversed(pieces[:-1]), strict=True):
-            result = self.where(t < joint, piece(t), result)
+            result = self.module.where(t < joint, piece(t), result)
         return result
 
     def __getattr__(self, name: str) -> Any:
@@ -132,17 +142,29 @@ class Arrays:
 class Numpy(Arrays):
     """numpy: nothing is traced, so each piece is evaluated only where it is needed."""
 
-    double = True
+    def prepare(self, t: Any) -> Any:
+        np = self.module
+        if t.dtype.kind not in "iuf":
+            raise ScheduleError(f"position: must be numbers, got an array of {t.dtype}.")
+        t, whole = t.astype(np.float64), t.dtype.kind != "f"
+        return t if whole else np.nan_to_num(np.clip(t, -FAR, FAR))
+
+    def finish(self, value: Any, t: Any) -> Any:
+        return self.module.where(t != t, t, value).astype(t.dtype) if t.dtype.kind == "f" else value
 
     def power(self, x: Any, y: Any) -> Any:
         with self.module.errstate(under="ignore"):
             return self.module.power(x, y)
 
+    def log1p(self, x: Any) -> Any:
+        with self.module.errstate(divide="ignore"):
+            return self.module.log1p(x)
+
     def choose(self, t: Any, joints: Sequence[Any], pieces: Sequence[Callable[[Any], Any]]) -> Any:
         np = self.module
         result = np.empty(t.shape)
         flat, out = t.reshape(-1), result.reshape(-1)
-        if len(flat) and bool(np.all(flat[1:] >= flat[:-1])):
+        if np.all(flat[1:] >= flat[:-1]):  # slices of a sorted array cost less than masks
             cuts = np.searchsorted(flat, np.asarray(joints), side="left").tolist()
             for piece, start, stop in zip(pieces, [0, *cuts], [*cuts, len(flat)], strict=True):
                 if start < stop:
@@ -155,55 +177,93 @@ class Numpy(Arrays):
         return result
 
 
+class Jax(Arrays):
+    """JAX: without x64 there is no float64, so positions stay integers until they have been subtracted."""
+
+    @property
+    def double(self) -> bool:  # type: ignore[override]
+        """Whether formulas run in float64."""
+        return bool(self.module.result_type(float).itemsize == 8)
+
+    def prepare(self, t: Any) -> Any:
+        np = self.module
+        if np.issubdtype(t.dtype, np.integer):
+            self.far = int(np.iinfo(np.result_type(int)).max)
+            wraps = t.dtype.kind == "u" and t.dtype.itemsize >= np.result_type(int).itemsize
+            return (np.minimum(t, self.far) if wraps else t).astype(np.result_type(int))
+        if not np.issubdtype(t.dtype, np.floating):
+            raise ScheduleError(f"position: must be numbers, got an array of {t.dtype}.")
+        return np.nan_to_num(np.clip(t.astype(np.result_type(float)), -FAR, FAR))
+
+    def finish(self, value: Any, t: Any) -> Any:
+        np = self.module
+        return value if np.issubdtype(t.dtype, np.integer) else np.where(t != t, t, value).astype(t.dtype)
+
+    def real(self, x: Any) -> Any:
+        return x.astype(self.module.result_type(float))
+
+    def powers(self, base: float, n: Any) -> Any:
+        """``base**n`` by tables of 2,048 powers: in float32 a rounded base, n times, would be far off."""
+        np = self.module
+        if self.double:
+            return np.power(base, self.real(n))
+        n = np.clip(n, 0, 2**31 - 128).astype(np.int32)  # the largest float32 below 2**31
+        product = 1.0
+        for shift, size in ((0, 2048), (11, 2048), (22, 512)):
+            table = [_float32_power(base, i << shift) for i in range(size)]
+            product = product * np.asarray(table, dtype=np.float32)[(n >> shift) & 2047]
+        return product
+
+    def lookup(self, t: Any, joints: Sequence[Any], values: Sequence[float]) -> Any:
+        np = self.module
+        if np.issubdtype(t.dtype, np.integer):  # joints beyond the last integer are never reached
+            joints = [joint for joint in map(math.ceil, joints) if joint <= self.far]
+            table = np.asarray(values[: len(joints) + 1])
+        else:
+            table = np.asarray(values, dtype=t.dtype)
+        return table[np.searchsorted(np.asarray(joints, dtype=t.dtype), t, side="right")]
+
+    def choose(self, t: Any, joints: Sequence[Any], pieces: Sequence[Callable[[Any], Any]]) -> Any:
+        reached = sum(joint <= self.far for joint in joints)
+        return super().choose(t, joints[:reached], pieces[: reached + 1])
+
+
 class Torch(Arrays):
     """torch: computed in float64, returned in the default dtype (or in that of a float position)."""
-
-    double = True
 
     def prepare(self, t: Any) -> Any:
         if t.dtype == self.module.bool or t.is_complex():
             raise ScheduleError(f"position: must be numbers, got a tensor of {t.dtype}.")
-        return t.double() if t.is_floating_point() else t.long()
+        return self.module.nan_to_num(t.double().clamp(-FAR, FAR))
 
     def finish(self, value: Any, t: Any) -> Any:
         if not t.is_floating_point():
             return value.to(self.module.get_default_dtype())
         return self.module.where(t != t, t.double(), value).to(t.dtype)
 
-    def real(self, x: Any) -> Any:
-        return x.double()
-
-    def clip(self, x: Any, low: Any, high: Any) -> Any:
-        return self.module.clamp(x, low, high)
-
     def minimum(self, x: Any, y: Any) -> Any:
-        return self.module.minimum(x, y) if hasattr(y, "dtype") else self.module.clamp(x, max=y)
+        return self.module.clamp(x, max=y)
 
     def maximum(self, x: Any, y: Any) -> Any:
-        return self.module.maximum(x, y) if hasattr(y, "dtype") else self.module.clamp(x, min=y)
+        return self.module.clamp(x, min=y)
 
     def power(self, x: Any, y: Any) -> Any:
         return self.module.pow(x, y)
 
-    def full(self, t: Any, value: float) -> Any:
-        return self.module.full_like(t, value, dtype=self.module.float64)
-
     def lookup(self, t: Any, joints: Sequence[Any], values: Sequence[float]) -> Any:
-        torch = self.module
-        table = torch.tensor(values, dtype=torch.float64, device=t.device)
-        return table[torch.bucketize(t, torch.tensor(joints, device=t.device), right=True)]
+        joints, table = (self.module.tensor(x, dtype=self.module.float64, device=t.device) for x in (joints, values))
+        return table[self.module.bucketize(t, joints, right=True)]
 
 
 class TensorFlow(Arrays):
     """TensorFlow: computed in float64, returned as float32 (or in the dtype of a float position)."""
 
-    double = True
-
     def prepare(self, t: Any) -> Any:
         tf = self.module
         if not (t.dtype.is_integer or t.dtype.is_floating):
             raise ScheduleError(f"position: must be numbers, got a tensor of {t.dtype.name}.")
-        return tf.cast(t, tf.float64 if t.dtype.is_floating else tf.int64)
+        t = self.clip(tf.cast(t, tf.float64), -FAR, FAR)
+        return tf.where(t != t, tf.zeros_like(t), t)
 
     def finish(self, value: Any, t: Any) -> Any:
         tf = self.module
@@ -211,43 +271,31 @@ class TensorFlow(Arrays):
             return tf.cast(value, tf.float32)
         return tf.cast(tf.where(t != t, tf.cast(t, tf.float64), value), t.dtype)
 
-    def real(self, x: Any) -> Any:
-        return self.module.cast(x, self.module.float64)
-
     def clip(self, x: Any, low: Any, high: Any) -> Any:
         return self.minimum(self.maximum(x, low), high)
 
-    def minimum(self, x: Any, y: Any) -> Any:
-        return self.module.minimum(x, self._like(y, x))
-
-    def maximum(self, x: Any, y: Any) -> Any:
-        return self.module.maximum(x, self._like(y, x))
-
     def floor_divide(self, x: Any, y: Any) -> Any:
-        return x // self._like(y, x)
+        return x // y
 
     def power(self, x: Any, y: Any) -> Any:
-        return self.module.pow(self.real(x), self.real(y))
+        return self.module.pow(self.module.cast(x, self.module.float64), y)
 
     def full(self, t: Any, value: float) -> Any:
         return self.module.fill(self.module.shape(t), self.module.constant(value, self.module.float64))
 
     def lookup(self, t: Any, joints: Sequence[Any], values: Sequence[float]) -> Any:
         tf = self.module
-        index = tf.searchsorted(tf.constant(joints, t.dtype), tf.reshape(t, [-1]), side="right")
+        index = tf.searchsorted(tf.constant(joints, tf.float64), tf.reshape(t, [-1]), side="right")
         return tf.reshape(tf.gather(tf.constant(values, tf.float64), index), tf.shape(t))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.module.math, name)
 
-    def _like(self, y: Any, x: Any) -> Any:
-        return y if hasattr(y, "dtype") else self.module.cast(y, x.dtype)
-
 
 _LIBRARIES: dict[str, tuple[str, type[Arrays]]] = {
     "numpy": ("numpy", Numpy),
-    "jax": ("jax.numpy", Arrays),
-    "jaxlib": ("jax.numpy", Arrays),
+    "jax": ("jax.numpy", Jax),
+    "jaxlib": ("jax.numpy", Jax),
     "torch": ("torch", Torch),
     "tensorflow": ("tensorflow", TensorFlow),
 }

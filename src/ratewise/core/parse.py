@@ -5,11 +5,15 @@ classes below. Neither imports anything on behalf of the text it reads.
 """
 
 from dataclasses import fields
+from functools import reduce
+from inspect import Parameter, signature
+from itertools import groupby
+from operator import truediv
 from typing import Any
 
 from ratewise.core import checks, horizon, recipes, schedule, shapes
 from ratewise.core.horizon import Length
-from ratewise.core.schedule import Schedule
+from ratewise.core.schedule import Product, Schedule, Sequence, Sum
 from ratewise.errors import ScheduleError, nearest
 
 MAX_TEXT = 1_000_000
@@ -57,7 +61,7 @@ def parse(text: str) -> Schedule:
     import ast
 
     if not isinstance(text, str):
-        raise ScheduleError(f"parse: needs text, got {type(text).__name__}.")
+        raise ScheduleError(f"parse: needs text, got {checks.shown(text)}.")
     if len(text) > MAX_TEXT:
         raise ScheduleError(f"parse: at most {MAX_TEXT} characters, got {len(text)}.")
     try:
@@ -65,14 +69,15 @@ def parse(text: str) -> Schedule:
         if sum(1 for _ in ast.walk(tree)) > MAX_NODES:
             raise ScheduleError(f"parse: the expression has more than {MAX_NODES} parts.")
         value = _Reader(ast).value(tree)
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+    except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         if isinstance(error, ScheduleError):
             raise
         reason = getattr(error, "msg", None) or str(error) or "nested too deeply"
-        raise ScheduleError(f"parse: {text.strip()!r:.60} is not an expression ({reason:.100}).") from None
+        reason = reason.removeprefix("invalid syntax. ").rstrip("?.")
+        raise ScheduleError(f"parse: {checks.shown(text.strip(), 60)} is not an expression ({reason:.100}).") from None
     if not isinstance(value, Schedule):
         raise ScheduleError(
-            f"parse: the text must describe a schedule such as 'Cosine(0.1, 0.0, 1000)', got {value!r:.60}."
+            f"parse: the text must describe a schedule such as 'Cosine(0.1, 0.0, 1000)', got {checks.shown(value, 60)}."
         )
     return value
 
@@ -98,9 +103,12 @@ class _Reader:
         if isinstance(node, ast.Call):
             return self.call(node)
         if isinstance(node, ast.Name):
-            hint = f" Write {node.id}(...)." if node.id in FUNCTIONS else nearest(node.id, FUNCTIONS)
-            raise ScheduleError(f"parse: {node.id!r:.60} is not a value.{hint}")
-        raise ScheduleError(f"parse: {type(node).__name__} is not part of a schedule expression.")
+            hint = f" Write {node.id}(...)." if node.id in FUNCTIONS else nearest(node.id[:60], FUNCTIONS)
+            raise ScheduleError(f"parse: {node.id[:60]!r} is not a value.{hint}")
+        what = checks.shown(node.value, 40) if isinstance(node, ast.Constant) else f"a Python {type(node).__name__}"
+        raise ScheduleError(
+            f"parse: {what} is not part of a schedule expression; those are names, calls, numbers, >>, * and +."
+        )
 
     def operation(self, node: Any) -> Any:
         """A chain of >>, * and +, read with a loop: long chains are not deep."""
@@ -110,14 +118,14 @@ class _Reader:
             chain.append((node.op, node.right))
             node = node.left
         result = self.value(node)
-        for op, right_node in reversed(chain):
-            right = self.value(right_node)
-            if isinstance(op, ast.RShift) and isinstance(result, Schedule):
-                result = result.then(right)
-            elif isinstance(op, (ast.Mult, ast.Add)) and (isinstance(result, Schedule) or isinstance(right, Schedule)):
-                result = result * right if isinstance(op, ast.Mult) else result + right
-            elif isinstance(op, ast.Div) and {type(result), type(right)} <= {int, float} and right != 0:
-                result = result / right
+        for kind, run in groupby(reversed(chain), key=lambda pair: type(pair[0])):
+            operands = [result, *(self.value(right) for _, right in run)]
+            if kind is ast.RShift:
+                result = Sequence(tuple(operands))
+            elif kind in (ast.Mult, ast.Add) and any(isinstance(x, Schedule) for x in operands[:2]):
+                result = (Product if kind is ast.Mult else Sum)(operands)
+            elif kind is ast.Div and {type(x) for x in operands} <= {int, float} and 0 not in operands[1:]:
+                result = reduce(truediv, operands)
             else:
                 raise ScheduleError(
                     "parse: operators are a >> b, a * b and a + b between schedules (or a number with * and +), "
@@ -130,37 +138,40 @@ class _Reader:
         if isinstance(node.func, ast.Attribute):
             owner = self.value(node.func.value)
             name = node.func.attr
-            if not isinstance(owner, Schedule) or name not in METHODS:
-                raise ScheduleError(f"parse: unknown method {name!r:.60}.{nearest(name, METHODS)}")
+            if not isinstance(owner, Schedule):
+                raise ScheduleError(f"parse: .{name[:60]} needs a schedule before it, got {checks.shown(owner, 40)}.")
+            checks.choice("parse", "method", name, METHODS)
             function = getattr(owner, name)
         elif isinstance(node.func, ast.Name):
             name = node.func.id
-            if name not in FUNCTIONS:
-                raise ScheduleError(f"parse: unknown name {name!r:.60}.{nearest(name[:60], FUNCTIONS)}")
-            function = FUNCTIONS[name]
+            function = FUNCTIONS[checks.choice("parse", "name", name, FUNCTIONS)]
         else:
             raise ScheduleError("parse: only names of this algebra can be called.")
         if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
             raise ScheduleError(f"parse: {name}: write the arguments out, without * or **.")
         args = [self.value(a) for a in node.args]
         named = {k.arg: self.value(k.value) for k in node.keywords}
-        return called(name, function, args, named)
+        return called("parse", name, function, args, named)
 
 
-def called(name: str, function: Any, args: list[Any], named: dict[str, Any]) -> Any:
+def called(where: str, name: str, function: Any, args: list[Any], named: dict[str, Any]) -> Any:
     """Call a constructor, turning wrong arguments into a ScheduleError that shows the right ones."""
-    import inspect
-
-    signature = inspect.signature(function)
+    expected = signature(function)
     try:
-        signature.bind(*args, **named)
+        expected.bind(*args, **named)
     except TypeError as error:
-        shown = ", ".join(str(p).replace("'", "") for p in signature.parameters.values())
-        raise ScheduleError(f"parse: {name}: {error}; it takes ({shown:.200}).") from None
+        takes = ", ".join(map(_parameter, expected.parameters.values()))
+        raise ScheduleError(f"{where}: {name}: {error!s:.100}; it takes ({takes}).") from None
     try:
         return function(*args, **named)
     except (TypeError, AttributeError, OverflowError, ZeroDivisionError) as error:
-        raise ScheduleError(f"parse: {name}: an argument has the wrong type ({error}).") from None
+        raise ScheduleError(f"{where}: {name}: an argument has the wrong type ({error!s:.100}).") from None
+
+
+def _parameter(parameter: Parameter) -> str:
+    """A parameter without its annotation: its name, and its default if it has one."""
+    star = "*" if parameter.kind is Parameter.VAR_POSITIONAL else ""
+    return star + parameter.name + ("" if parameter.default is Parameter.empty else f"={parameter.default!r}")
 
 
 def from_dict(data: Any) -> Schedule:
@@ -173,7 +184,9 @@ def from_dict(data: Any) -> Schedule:
         raise ScheduleError(f"from_dict: needs a dictionary made by to_dict, got {type(data).__name__}.")
     version = data.get("version", 1)
     if version != 1:
-        raise ScheduleError(f"from_dict: version {version!r:.40} is not known; this Ratewise reads version 1.")
+        raise ScheduleError(
+            f"from_dict: version {checks.shown(version, 40)} is not known; this Ratewise reads version 1."
+        )
     value = _decoded({key: item for key, item in data.items() if key != "version"}, 0)
     if not isinstance(value, Schedule):
         raise ScheduleError("from_dict: the data does not describe a schedule.")
@@ -191,16 +204,17 @@ def _decoded(data: Any, depth: int) -> Any:
             ((unit, amount),) = data.items()
             return Length(amount, unit)
         raise ScheduleError("from_dict: a schedule needs 'type', a length one unit such as {'epochs': 3}.")
-    name = data["type"]
-    if not isinstance(name, str) or name not in KINDS:
-        raise ScheduleError(f"from_dict: unknown type {name!r:.60}.{nearest(str(name)[:60], KINDS)}")
-    kind = KINDS[name]
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    given = {key: _decoded(item, depth + 1) for key, item in data.items() if key != "type"}
-    if set(given) - known:
-        raise ScheduleError(f"from_dict: {name} has no {sorted(map(str, set(given) - known))[0]!r:.60}.")
+    name = checks.choice("from_dict", "type", data["type"], KINDS)
+    kind: Any = KINDS[name]
+    known = {field.name for field in fields(kind)}
+    given: dict[Any, Any] = {}
+    for key, item in data.items():
+        if key not in known and key != "type":
+            raise ScheduleError(f"from_dict: {name} has no {checks.shown(key, 60)}.{nearest(str(key)[:60], known)}")
+        if key != "type":
+            given[key] = _decoded(item, depth + 1)
     if kind is shapes.Custom:
         given["function"] = shapes.registered(given.get("function"))
     if kind is shapes.Piecewise:
         given["values"] = given.pop("levels", ())
-    return called(name, kind, [], given)
+    return called("from_dict", name, kind, [], given)

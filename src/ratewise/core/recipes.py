@@ -1,14 +1,51 @@
 """Well-known schedules by name. Each is a few lines of the algebra and returns one Schedule."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec
 
-from ratewise.core.horizon import Updates, fraction
+from ratewise.core import checks
+from ratewise.core.horizon import Updates, fraction, is_zero, length
 from ratewise.core.schedule import Ramp, Schedule
 from ratewise.core.shapes import Constant, Cosine, Exponential, InverseTime, Linear, Piecewise, Polynomial
-from ratewise.errors import ScheduleError, nearest
+from ratewise.errors import ScheduleError
+
+RECIPES: dict[str, Callable[..., Schedule]] = {}
+"""Every recipe by name."""
+
+_Given = ParamSpec("_Given")
 
 
+def recipe(function: Callable[_Given, Schedule]) -> Callable[_Given, Schedule]:
+    """Make ``function`` a recipe: listed in ``RECIPES``, its numbers and lengths checked under its own name.
+
+    What a parameter may be follows from its annotation; those named ``warmup`` and ``cooldown`` may also be 0.
+    """
+    name, parameters = function.__name__, signature(function)
+
+    def checked(parameter: str, value: Any) -> Any:
+        annotation = parameters.parameters[parameter].annotation
+        if annotation is float:
+            return checks.number(name, parameter, value)
+        if annotation not in (Updates, Updates | None) or (value is None and annotation != Updates):
+            return value
+        return 0 if parameter in ("warmup", "cooldown") and is_zero(value) else length(name, parameter, value)
+
+    @wraps(function)
+    def wrapper(*args: _Given.args, **kwargs: _Given.kwargs) -> Schedule:
+        bound = parameters.bind(*args, **kwargs)
+        bound.arguments.update({key: checked(key, value) for key, value in bound.arguments.items()})
+        try:
+            return function(*bound.args, **bound.kwargs)
+        except ScheduleError as error:
+            raise ScheduleError(f"{name}: {str(error).partition(': ')[2] or error}") from None
+
+    RECIPES[name] = wrapper
+    return wrapper
+
+
+@recipe
 def fixed(lr: float) -> Schedule:
     """The same rate at every update.
 
@@ -19,6 +56,7 @@ def fixed(lr: float) -> Schedule:
     return Constant(lr)
 
 
+@recipe
 def time_based(lr: float, decay: float, every: Updates = 1) -> Schedule:
     """``lr / (1 + decay * t / every)``: time-based decay, hyperbolic (not exponential).
 
@@ -37,6 +75,7 @@ def time_based(lr: float, decay: float, every: Updates = 1) -> Schedule:
     return InverseTime(lr, decay, every=every)
 
 
+@recipe
 def step_decay(lr: float, gamma: float = 0.5, every: Updates = fraction(0.25)) -> Schedule:  # noqa: B008
     """Multiply the rate by ``gamma`` once in every ``every`` updates: torch's StepLR.
 
@@ -51,6 +90,7 @@ def step_decay(lr: float, gamma: float = 0.5, every: Updates = fraction(0.25)) -
     return Exponential(lr, gamma, every=every).stairs(every)
 
 
+@recipe
 def multi_step(lr: float, milestones: Sequence[Updates], gamma: float = 0.1) -> Schedule:
     """Multiply the rate by ``gamma`` at each milestone: torch's MultiStepLR.
 
@@ -59,11 +99,13 @@ def multi_step(lr: float, milestones: Sequence[Updates], gamma: float = 0.1) -> 
         [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
     """
     values = [lr]
+    milestones = checks.items("multi_step", "milestones", milestones)
     for _ in milestones:
         values.append(values[-1] * gamma)
     return Piecewise(values, milestones)
 
 
+@recipe
 def exponential_decay(lr: float, gamma: float = 0.01, every: Updates = fraction(1.0)) -> Schedule:  # noqa: B008
     """``lr * gamma**(t / every)``; by default a hundredth of ``lr`` at the end of the run.
 
@@ -74,11 +116,13 @@ def exponential_decay(lr: float, gamma: float = 0.01, every: Updates = fraction(
     return Exponential(lr, gamma, every=every)
 
 
+@recipe
 def polynomial_decay(lr: float, end: float = 0.0, steps: Updates | None = None, power: float = 1.0) -> Schedule:
     """``end + (lr - end) * (1 - t / steps)**power``."""
     return Polynomial(lr, end, steps, power=power)
 
 
+@recipe
 def linear_decay(lr: float, end: float = 0.0, steps: Updates | None = None) -> Schedule:
     """A straight line from ``lr`` to ``end``, by default over the whole run.
 
@@ -88,6 +132,7 @@ def linear_decay(lr: float, end: float = 0.0, steps: Updates | None = None) -> S
     return Linear(lr, end, steps)
 
 
+@recipe
 def cosine(lr: float, end: float = 0.0, steps: Updates | None = None) -> Schedule:
     """Half a cosine wave from ``lr`` to ``end``, by default over the whole run.
 
@@ -97,6 +142,7 @@ def cosine(lr: float, end: float = 0.0, steps: Updates | None = None) -> Schedul
     return Cosine(lr, end, steps)
 
 
+@recipe
 def warmup_cosine(
     peak: float, warmup: Updates = fraction(0.05), end: float = 0.0, steps: Updates | None = None  # noqa: B008
 ) -> Schedule:  # fmt: skip
@@ -108,6 +154,7 @@ def _triangle(half: Updates) -> Schedule:
     return Linear(0.0, 1.0, half) >> Linear(1.0, 0.0, half)
 
 
+@recipe
 def cyclical(
     low: float, high: float, half_cycle: Updates = fraction(0.125),  # noqa: B008
     mode: str = "triangular", gamma: float = 0.9998,
@@ -129,11 +176,9 @@ def cyclical(
     References:
         Smith, 2017, Cyclical Learning Rates for Training Neural Networks. https://arxiv.org/abs/1506.01186
     """
-    modes = ("triangular", "triangular2", "exp_range")
-    if mode not in modes:
-        raise ScheduleError(f"cyclical: unknown mode {mode!r:.40}.{nearest(str(mode)[:40], modes)}")
-    if not low <= high:
-        raise ScheduleError(f"cyclical: low must be at most high, got {low!r:.40} and {high!r:.40}.")
+    checks.choice("cyclical", "mode", mode, ("triangular", "triangular2", "exp_range"))
+    if low > high:
+        raise ScheduleError(f"cyclical: low must be at most high, got {low!r} and {high!r}.")
     if mode == "triangular":
         return (Linear(low, high, half_cycle) >> Linear(high, low, half_cycle)).repeat()
     wave = _triangle(half_cycle).repeat(gamma=0.5 if mode == "triangular2" else 1.0)
@@ -141,6 +186,7 @@ def cyclical(
     return low + (swing * Exponential(1.0, gamma) if mode == "exp_range" else swing)
 
 
+@recipe
 def one_cycle(
     peak: float, warmup: Updates = fraction(0.3), start_ratio: float = 0.04, end_ratio: float = 4e-6,  # noqa: B008
     shape: str = "cosine", steps: Updates | None = None,
@@ -163,6 +209,7 @@ def one_cycle(
     return Ramp(peak * start_ratio, peak, warmup, ease=shape) >> Ramp(peak, peak * end_ratio, steps, ease=shape)
 
 
+@recipe
 def one_cycle_momentum(
     high: float = 0.95, low: float = 0.85, warmup: Updates = fraction(0.3), shape: str = "cosine",  # noqa: B008
     steps: Updates | None = None,
@@ -175,6 +222,7 @@ def one_cycle_momentum(
     return Ramp(high, low, warmup, ease=shape) >> Ramp(low, high, steps, ease=shape)
 
 
+@recipe
 def sgdr(peak: float, first: Updates, stretch: float = 2.0, end: float = 0.0, gamma: float = 1.0) -> Schedule:
     """Cosine decay with warm restarts; cycle i lasts ``first * stretch**i`` updates.
 
@@ -184,6 +232,7 @@ def sgdr(peak: float, first: Updates, stretch: float = 2.0, end: float = 0.0, ga
     return Cosine(peak, end, first).repeat(stretch=stretch, gamma=gamma)
 
 
+@recipe
 def wsd(
     peak: float, warmup: Updates = fraction(0.05), cooldown: Updates = fraction(0.2),  # noqa: B008
     end: float = 0.0, shape: str = "1-sqrt",
@@ -197,15 +246,18 @@ def wsd(
     return Constant(peak).warmup(warmup).cooldown(cooldown, end, shape)
 
 
+@recipe
 def noam(peak: float, warmup: int) -> Schedule:
     """``peak * min((t+1) / w, sqrt(w / (t+1)))``: the Transformer's schedule, given by its peak.
 
     References:
         Vaswani et al., 2017, Attention Is All You Need, eq. 3. https://arxiv.org/abs/1706.03762
     """
+    warmup = checks.whole("noam", "warmup", warmup)
     return InverseTime(peak, 1 / warmup, power=0.5).after(1).warmup(warmup, end=peak)
 
 
+@recipe
 def inverse_sqrt(peak: float, timescale: Updates, warmup: Updates = 0) -> Schedule:
     """``peak / sqrt(1 + t / timescale)``, after a linear warm-up.
 
@@ -215,6 +267,7 @@ def inverse_sqrt(peak: float, timescale: Updates, warmup: Updates = 0) -> Schedu
     return InverseTime(peak, 1.0, every=timescale, power=0.5).warmup(warmup)
 
 
+@recipe
 def rex(peak: float, end: float = 0.0, steps: Updates | None = None, alpha: float = 0.5) -> Schedule:
     """Reflected exponential: late, steep decay, ``end + (peak - end) * (1-p) / (1 - alpha p)``.
 
@@ -223,13 +276,3 @@ def rex(peak: float, end: float = 0.0, steps: Updates | None = None, alpha: floa
         https://arxiv.org/abs/2107.04197
     """
     return Ramp(peak, end, steps, ease=f"rex({alpha!r})")
-
-
-RECIPES: dict[str, Any] = {
-    recipe.__name__: recipe
-    for recipe in (
-        *(fixed, time_based, step_decay, multi_step, exponential_decay, polynomial_decay, linear_decay, cosine),
-        *(warmup_cosine, cyclical, one_cycle, one_cycle_momentum, sgdr, wsd, noam, inverse_sqrt, rex),
-    )
-}
-"""Every recipe by name."""

@@ -7,31 +7,44 @@ a number. It knows no framework and holds no clock. This file holds the base cla
 The one decision behind it: every schedule is total. ``a(t) = f(min(max(t, 0), a.steps))``, so nothing climbs
 back, nothing raises past the end, and both branches of a ``where`` are always safe to evaluate.
 
-How a length is settled: ``_exact(horizon)`` says how long a schedule is (None: it is open and takes what the run
-has left), then ``_fit(horizon, n)`` returns it resolved, its open parts taking ``n`` updates.
+How a length is settled: ``_exact(horizon)`` says how long a schedule is (a Fraction if it still has to be rounded,
+None if it is open and takes what the run has left), then ``_fit(horizon, n)`` returns it resolved, its open parts
+taking ``n`` updates.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import Field, dataclass, field, fields
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
-from typing import Any, TypeAlias
+from operator import add, mul
+from typing import Any, ClassVar
 
 from ratewise.core import checks, ease, text
-from ratewise.core.horizon import Horizon, Length, Updates, half_up, length
+from ratewise.core.checks import FAR
+from ratewise.core.cycles import Cycles
+from ratewise.core.horizon import (
+    Exact,
+    Horizon,
+    Length,
+    Updates,
+    given,
+    half_up,
+    is_zero,
+    length,
+    rounded,
+    tidy,
+    typed,
+)
 from ratewise.core.numeric import SCALAR, namespace
 from ratewise.errors import ScheduleError
 
-Exact: TypeAlias = int | float | Fraction | None
-"""A length in updates: a Fraction if it still has to be rounded, None if it takes what the run has left."""
-
-_FAR = 2**62  # stands for infinity: beyond it every schedule holds
-
 ENDS = {"[)": (0, 0), "(]": (1, 0), "()": (1, 1), "[]": (0, -1)}
-"""Interval notation to (d, e) in ``clip((s + d) / (n + e), 0, 1)``."""
+"""Interval notation to (d, e) in ``clip((t + d) / (steps + e), 0, 1)``."""
+
+_NAMED = ("linear", "cosine", "polynomial")  # eases with a constructor of their own name
 
 
 class Schedule:
@@ -41,7 +54,8 @@ class Schedule:
     is the end value, held. An int or float gives a float; an array of numpy, torch, TensorFlow or JAX gives the
     same kind (integer positions: the library's default float). A nan position raises, in an array it gives nan.
 
-    ``a.steps`` is the length in optimizer updates, None if it is endless or not known before ``over``.
+    ``a.steps`` is the length in optimizer updates, None if it is endless or not known before ``over`` (a shape made
+    with a typed length shows that).
     """
 
     steps: Any = None
@@ -62,15 +76,22 @@ class Schedule:
         """
         kind = type(t)
         if kind is int or kind is float:
-            if -_FAR < t < _FAR:
+            if -FAR < t < FAR:
                 return self._formula(t, SCALAR)
             if t != t:
                 raise ScheduleError("position: must be a number, got nan.")
-            return self._formula(_FAR if t > 0 else -_FAR, SCALAR)
-        if kind.__module__ == "numpy" and getattr(t, "ndim", None) == 0 and not isinstance(t.item(), bool):
-            return self(t.item())
+            return self._formula(FAR if t > 0 else -FAR, SCALAR)
+        plain = checks.plain_number(t)
+        if type(plain) in (int, float):
+            return self(plain)
         library = namespace(t)
-        return library.finish(self._formula(library.prepare(t), library), t)
+        try:
+            return library.finish(self._formula(library.prepare(t), library), t)
+        except OverflowError:
+            raise ScheduleError(
+                f"{self!r:.80}: a length above {library.far} does not fit the positions given, which JAX holds as "
+                'int32. Enable 64 bits: jax.config.update("jax_enable_x64", True).'
+            ) from None
 
     @cached_property
     def _formula(self) -> Any:
@@ -86,7 +107,7 @@ class Schedule:
     def values(self, start: int, stop: int) -> list[float]:
         """Return ``[a(start), ..., a(stop - 1)]``, bit for bit what ``a(t)`` gives, but faster."""
         at = self._formula
-        return [at(t, SCALAR) for t in range(start, stop)]
+        return [at(t, SCALAR) for t in _positions(start, stop)]
 
     def table(self, rows: int = 11, steps: int | None = None) -> str:
         """Return ``rows`` evenly spaced positions and their values as text."""
@@ -97,9 +118,9 @@ class Schedule:
         return text.plot(self, self._shown_steps(steps), width, height)
 
     def _shown_steps(self, steps: int | None) -> int:
+        _ = self._formula
         if steps is not None:
             return checks.whole("plot", "steps", steps)
-        _ = self._formula
         return math.ceil(self.steps) if self.steps is not None else 1000
 
     # -- operators -------------------------------------------------------------------------------------------
@@ -128,8 +149,11 @@ class Schedule:
         References:
             Goyal et al., 2017, Accurate, Large Minibatch SGD, section 2.2. https://arxiv.org/abs/1706.02677
         """
-        if type(steps) is int and steps == 0:
+        if is_zero(steps):
             return self
+        steps = length("warmup", "steps", steps, " warmup(0) leaves the schedule as it is.")
+        if start is not None:
+            start = checks.number("warmup", "start", start)
         if end is None:
             end = self._start_value()
             if end is None:
@@ -137,12 +161,12 @@ class Schedule:
                     f"warmup: the first value of {self!r:.80} is not known before over(...), so say where the "
                     "warm-up ends: warmup(steps, end=...)."
                 )
-        ends = ends or ("(]" if start is None else "[)")
-        steps = length("warmup", "steps", steps)
+        if ends is None:
+            ends = "(]" if start is None else "[)"
         return Ramp(0.0 if start is None else start, end, steps, ease=shape, ends=ends) >> self
 
     def cooldown(self, steps: Updates, end: float = 0.0, shape: str = "1-sqrt") -> "Schedule":
-        """Append a ramp from the schedule's end value to ``end``; after an open schedule, the run's last ``steps``.
+        """Append a ramp from the end value to ``end``; after an open schedule it takes the run's last ``steps``.
 
         Args:
             steps: Length of the cooldown (0 returns the schedule as it is).
@@ -153,26 +177,45 @@ class Schedule:
             Hägele et al., 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations.
             https://arxiv.org/abs/2405.18392
         """
-        if type(steps) is int and steps == 0:
+        if is_zero(steps):
             return self
-        steps = length("cooldown", "steps", steps)
+        steps = length("cooldown", "steps", steps, " cooldown(0) leaves the schedule as it is.")
         last = self._end_value()
         if last is None:
             return Cooldown(self, steps, end, shape)
-        return self >> Ramp(last, end, steps, ease=shape)
+        return self >> Ramp(last, checks.number("cooldown", "end", end), steps, ease=shape)
 
     def until(self, steps: Updates) -> "Schedule":
-        """Cut to ``steps`` updates; a shorter schedule holds its end value up to there."""
+        """Cut to ``steps`` updates; a shorter schedule holds its end value up to there.
+
+        Example:
+            >>> Ramp(0.1, 0.0, 4).until(2).steps
+            2
+        """
         return Until(self, steps)
 
     def after(self, steps: Updates) -> "Schedule":
         """Drop the first ``steps`` updates: ``(a.until(n) >> a.after(n))(t) == a(t)``."""
-        return After(self, length("after", "steps", steps))
+        return After(self, steps)
 
     def repeat(self, times: int | None = None, stretch: float = 1.0, gamma: float = 1.0) -> "Schedule":
         """Start again at the end, ``times`` cycles in all (None: for ever).
 
-        Cycle i lasts ``L * stretch**i`` updates and shows ``gamma**i * a(local / stretch**i)``.
+        Cycle i lasts ``L * stretch**i`` updates and shows ``gamma**i * a(local / stretch**i)``. After the last cycle
+        its end is held. A schedule without a length needs ``times`` and ``stretch=1``: each cycle then takes
+        ``left // times`` updates of the run.
+
+        Args:
+            times: How many cycles, at least 1.
+            stretch: How much longer each cycle is than the one before, taken as the decimal that was written.
+            gamma: How much higher; above 1 only with ``times``.
+
+        Raises:
+            ScheduleError: A cycle would last less than one update, or the values would not stay finite.
+
+        Example:
+            >>> Ramp(1.0, 0.0, 2).repeat(2, gamma=0.5).values(0, 5)
+            [1.0, 0.5, 0.5, 0.25, 0.0]
 
         References:
             Loshchilov and Hutter, 2017, SGDR. https://arxiv.org/abs/1608.03983
@@ -184,7 +227,7 @@ class Schedule:
         return Stairs(self, every)
 
     def stretch(self, factor: float) -> "Schedule":
-        """Slow time down: ``a.stretch(f)(t) == a(t / f)``."""
+        """Slow time down: ``a.stretch(f)(t) == a(t / f)``; the length becomes ``f * a.steps``."""
         return Stretch(self, factor)
 
     def clip(self, low: float | None = None, high: float | None = None) -> "Schedule":
@@ -194,11 +237,11 @@ class Schedule:
     def decay_from(self, t: int, steps: Updates, end: float = 0.0, shape: str = "1-sqrt") -> "Schedule":
         """Leave the schedule at update ``t`` and come down from ``a(t)`` to ``end`` within ``steps`` updates."""
         ramp = Ramp(self(t), end, length("decay_from", "steps", steps), ease=shape)
-        return self.until(t) >> ramp if t else ramp
+        return ramp if is_zero(t) else self.until(t) >> ramp
 
     def scaled_from(self, t: int, factor: float) -> "Schedule":
         """Multiply the schedule by ``factor`` from update ``t`` on."""
-        return self.until(t) >> factor * self.after(t) if t else factor * self
+        return factor * self if is_zero(t) else self.until(t) >> factor * self.after(t)
 
     def over(self, horizon: Horizon | int) -> "Schedule":
         """Settle every length for a run: open pieces take what the run has left.
@@ -215,17 +258,20 @@ class Schedule:
     def __rshift__(self, other: "Schedule") -> "Schedule":
         return self.then(other)
 
+    def __rrshift__(self, other: Any) -> "Schedule":
+        return _schedule("then", other).then(self)
+
     def __mul__(self, other: "Schedule | float") -> "Schedule":
-        return Product.of(self, other)
+        return Product((self, other))
 
     def __rmul__(self, other: float) -> "Schedule":
-        return Product.of(other, self)
+        return Product((other, self))
 
     def __add__(self, other: "Schedule | float") -> "Schedule":
-        return Sum.of(self, other)
+        return Sum((self, other))
 
     def __radd__(self, other: float) -> "Schedule":
-        return Sum.of(other, self)
+        return Sum((other, self))
 
     # -- round trips -----------------------------------------------------------------------------------------
 
@@ -237,7 +283,7 @@ class Schedule:
         return {"version": 1, **_encoded(self)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), *(getattr(self, field.name) for field in fields(self)))  # type: ignore[arg-type]
+        return _rebuild, (type(self), {f.name: getattr(self, f.name) for f in _fields(self)})
 
     def __deepcopy__(self, memo: Any) -> "Schedule":
         return self
@@ -245,6 +291,10 @@ class Schedule:
     def _text(self) -> str:
         """The expression that makes this schedule."""
         return text.call(type(self).__name__, self)
+
+    def _with(self, **changes: Any) -> "Schedule":
+        """The same with some fields changed."""
+        return _rebuild(type(self), {f.name: changes.get(f.name, getattr(self, f.name)) for f in _fields(self)})
 
     # -- lengths (what each class answers) -------------------------------------------------------------------
 
@@ -263,10 +313,11 @@ class Schedule:
         raise NotImplementedError
 
     def _over(self, horizon: Horizon, left: int | float) -> "Schedule":
-        n = _rounded(self._exact(horizon))
+        n = rounded(self._exact(horizon))
         if n is not None and n > left:
             raise ScheduleError(
-                f"over: {self!r:.80} needs {n} updates, the run has {left}. Leave out its steps to fill the run."
+                f"over: {self!r:.80} needs {checks.shown(n)} updates, the run has {left}. "
+                "Leave out its steps to fill the run."
             )
         return self._fit(horizon, left if n is None else n)
 
@@ -279,44 +330,39 @@ class Schedule:
         return None if self.steps is None or any(self._missing()) else float(self(self.steps))
 
 
-def _rebuild(kind: type[Schedule], *args: Any) -> Schedule:
-    positional = [f.name for f in fields(kind) if not f.kw_only]  # type: ignore[arg-type]
-    named = {f.name: value for f, value in zip(fields(kind), args, strict=True) if f.kw_only}  # type: ignore[arg-type]
-    return kind(*args[: len(positional)], **named)
+def _fields(schedule: Any) -> tuple[Field[Any], ...]:
+    return fields(schedule)
+
+
+def _rebuild(kind: type[Schedule], arguments: dict[str, Any]) -> Schedule:
+    return kind(**arguments)
 
 
 def _encoded(value: Any) -> Any:
     if isinstance(value, Schedule):
-        return {"type": type(value).__name__, **{f.name: _encoded(getattr(value, f.name)) for f in fields(value)}}  # type: ignore[arg-type]
+        return {"type": type(value).__name__, **{f.name: _encoded(getattr(value, f.name)) for f in _fields(value)}}
     if isinstance(value, Length):
         return {value.unit: value.amount}
     if isinstance(value, tuple):
         return [_encoded(item) for item in value]
-    return f"{value.__module__}:{value.__qualname__}" if callable(value) else value
+    return text.function_name(value) if callable(value) else value
+
+
+def _positions(start: int, stop: int) -> range:
+    try:
+        return range(start, stop)
+    except TypeError:
+        raise ScheduleError(
+            f"values: start and stop must be integers, got {checks.shown(start)} and {checks.shown(stop)}."
+        ) from None
 
 
 def _schedule(where: str, value: Any) -> Schedule:
     if not isinstance(value, Schedule):
-        hint = f" To hold a value, write Constant({value!r:.40})." if isinstance(value, (int, float)) else ""
-        raise ScheduleError(f"{where}: needs a Schedule, got {value!r:.80}.{hint}")
+        number = type(value) in (int, float)
+        hint = f" To hold a value, write Constant({checks.shown(value)})." if number else ""
+        raise ScheduleError(f"{where}: needs a Schedule, got {checks.shown(value)}.{hint}")
     return value
-
-
-def _rounded(exact: Exact) -> int | float | None:
-    """A typed length in whole updates, at least one; numbers and None as they are."""
-    return max(1, half_up(exact)) if isinstance(exact, Fraction) else exact
-
-
-def given(value: Updates | None, horizon: Horizon | None) -> Exact:
-    """The length that a ``steps`` argument stands for; without a horizon a typed one counts as some length."""
-    if isinstance(value, Length):
-        return horizon.updates(value) if horizon else Fraction(1)
-    return value
-
-
-def typed(*values: Any) -> Iterator[str]:
-    """Name the typed lengths among ``values``."""
-    return (f"{value!r} is not resolved" for value in values if isinstance(value, Length))
 
 
 @dataclass(frozen=True, repr=False)
@@ -358,17 +404,21 @@ class Ramp(Schedule):
 
     def __post_init__(self) -> None:
         name, parameter = ease.read("Ramp", self.ease)
-        where = name.capitalize() if name in ("linear", "cosine", "polynomial") else "Ramp"
+        where = name.capitalize() if name in _NAMED else "Ramp"
         start, end = checks.number(where, "start", self.start), checks.number(where, "end", self.end)
-        if self.ends not in ENDS:
-            raise ScheduleError(f'{where}: ends must be "[)", "(]", "()" or "[]", got {self.ends!r:.40}.')
+        if not isinstance(self.ends, str) or self.ends not in ENDS:
+            raise ScheduleError(f'{where}: ends must be "[)", "(]", "()" or "[]", got {checks.shown(self.ends)}.')
         if self.steps is not None:
             steps = length(where, "steps", self.steps, f" To hold a value, use Constant({end!r}).")
             self.__dict__["steps"] = steps
-        if name == "geometric" and not start * end > 0:
+        if name == "geometric" and (start == 0 or end == 0 or (start > 0) != (end > 0)):
             raise ScheduleError(
                 f"Ramp: a geometric ramp needs start and end of the same sign and not 0, got {start!r} and {end!r}."
             )
+        if not math.isfinite(end - start) or (
+            name == "geometric" and abs(math.log(abs(end)) - math.log(abs(start))) > 700
+        ):
+            raise ScheduleError(f"{where}: start and end are too far apart for a float, got {start!r} and {end!r}.")
         self.__dict__.update(start=start, end=end, ease=ease.write(name, parameter))
 
     def at(self, t: Any, xp: Any) -> Any:
@@ -384,7 +434,7 @@ class Ramp(Schedule):
         d, e = ENDS[self.ends]
         m = self.steps + e  # type: ignore[operator]
         low, high = sorted((self.start, self.end))
-        if m <= 0 or low == high:
+        if m <= max(d, 0) or low == high:  # the first update is already at the end
             return (0,) * 7 + (None,)
         rise = high - low
         while low + rise < high:  # both ends exact, whatever the subtraction rounded to
@@ -399,11 +449,11 @@ class Ramp(Schedule):
         args = [repr(self.start), repr(self.end)] + ([] if self.steps is None else [repr(self.steps)])
         if name == "polynomial" and parameter != 1.0:
             args.append(f"power={parameter!r}")
-        if name not in ("linear", "cosine", "polynomial"):
-            args.append(f"ease={self.ease!r}")
+        if name not in _NAMED:
+            args.append(f'ease="{self.ease}"')
         if self.ends != "[)":
             args.append(f'ends="{self.ends}"')
-        return f"{name.capitalize() if f'ease={self.ease!r}' not in args else 'Ramp'}({', '.join(args)})"
+        return f"{name.capitalize() if name in _NAMED else 'Ramp'}({', '.join(args)})"
 
     def _missing(self) -> Iterator[str]:
         return iter(["it has no steps"]) if self.steps is None else typed(self.steps)
@@ -429,10 +479,11 @@ class Sequence(Schedule):
     """
 
     pieces: tuple[Schedule, ...]
+    _open: ClassVar[Schedule | None] = None  # the piece that takes what the run has left
 
     def __post_init__(self) -> None:
         flat: list[Schedule] = []
-        for piece in self.pieces:
+        for piece in checks.items("sequence", "pieces", self.pieces):
             flat.extend(piece.pieces if isinstance(piece, Sequence) else [_schedule("sequence", piece)])
         if not flat:
             raise ScheduleError("sequence: needs at least one schedule.")
@@ -445,17 +496,12 @@ class Sequence(Schedule):
     @classmethod
     def joined(cls, a: Schedule, b: Schedule) -> "Sequence":
         """``a >> b`` without looking at every piece again, so that long chains build quickly."""
-        left = a if isinstance(a, Sequence) else cls((a,))
-        right = b if isinstance(b, Sequence) else cls((b,))
-        first, second = left.__dict__["_open"], right.__dict__["_open"]
-        if first is not None and second is not None:
-            raise _two_open(first, second)
+        left, right = (x if isinstance(x, Sequence) else cls((x,)) for x in (a, b))
+        if left._open and right._open:
+            raise _two_open(left._open, right._open)
         result = object.__new__(cls)
-        result.__dict__.update(
-            pieces=left.pieces + right.pieces,
-            _depth=max(left._depth, right._depth),
-            _open=first if first is not None else second,
-        )
+        depth = max(left._depth, right._depth)
+        result.__dict__.update(pieces=left.pieces + right.pieces, _depth=depth, _open=left._open or right._open)
         return result
 
     @cached_property
@@ -476,7 +522,7 @@ class Sequence(Schedule):
     @cached_property
     def steps(self) -> int | float | None:
         last = self.pieces[-1].steps
-        return None if last is None or any(self._missing()) else self._starts[-1] + last
+        return None if last is None or any(self._missing()) else tidy(self._starts[-1] + last)
 
     def at(self, t: Any, xp: Any) -> Any:
         if xp is SCALAR:
@@ -514,40 +560,40 @@ class Sequence(Schedule):
                 yield f"{piece!r:.60} has no end, and something follows it"
 
     def _exact(self, horizon: Horizon | None) -> Exact:
-        total: int | Fraction = 0
-        for piece in self.pieces:
-            exact = piece._exact(horizon)
-            if exact is None:
-                return None
-            total += exact if isinstance(exact, (int, Fraction)) else Fraction(exact)
-        return total
+        if self._open:
+            return None
+        return sum(self._sizes(horizon, 0)) if horizon else 1
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        sizes = self._sizes(horizon, n)
+        sized = list(zip(self.pieces, sizes, strict=True))
+        if sum(sizes) > n or any(size < 1 for piece, size in sized if piece is self._open):
+            raise self._too_long(sizes, n)
+        return Sequence(tuple(piece._fit(horizon, size) for piece, size in sized))
+
+    def _sizes(self, horizon: Horizon, n: int | float) -> list[int | float]:
+        """The length of each piece in a run of ``n``; joints are rounded, not lengths, so that errors do not add up."""
         exact = [piece._exact(horizon) for piece in self.pieces]
-        whole = sum((Fraction(x) for x in exact if x is not None), Fraction(0))
-        cumulative, joint = Fraction(0), 0
-        sizes: list[Any] = []
+        rest = Fraction(n) - sum(Fraction(x) for x in exact if x is not None)
+        end, joint = Fraction(0), Fraction(0)  # of the piece, before and after rounding
+        sizes: list[int | float] = []
         for x in exact:
-            if x is None or isinstance(x, Fraction):  # typed: joints are rounded, so that errors do not add up
-                cumulative += Fraction(n) - whole if x is None else x
-                size: Any = max(half_up(cumulative) - joint, 0 if x is None else 1)
-            else:
-                cumulative, size = cumulative + Fraction(x), x
-            joint += size
-            sizes.append(size)
-        if None in exact:
+            end += rest if x is None else Fraction(x)
+            size = x if isinstance(x, (int, float)) else tidy(half_up(end) - joint)
+            sizes.append(max(size, 1) if isinstance(x, Fraction) else size)
+            joint += Fraction(sizes[-1])
+        if self._open:
             sizes[exact.index(None)] += n - sum(sizes)
-        if any(size < 1 for size, x in zip(sizes, exact, strict=True) if x is None) or sum(sizes) > n:
-            raise self._too_long([size for size, x in zip(sizes, exact, strict=True) if x is not None], n)
-        return Sequence(tuple(piece._fit(horizon, size) for piece, size in zip(self.pieces, sizes, strict=True)))
+        return sizes
 
     def _over(self, horizon: Horizon, left: int | float) -> Schedule:
         return self._fit(horizon, left)
 
-    def _too_long(self, sizes: list[Any], n: int | float) -> ScheduleError:
-        shown = " + ".join(map(str, sizes[:8])) + (" + ..." if len(sizes) > 8 else "")
-        needed = f"{shown} = {sum(sizes)}" if len(sizes) > 1 else shown
-        room = ", and the open piece needs at least 1 more" if len(sizes) < len(self.pieces) else ""
+    def _too_long(self, sizes: list[int | float], n: int | float) -> ScheduleError:
+        known = [size for size, piece in zip(sizes, self.pieces, strict=True) if piece is not self._open]
+        shown = " + ".join(checks.shown(size, 24) for size in known[:8]) + (" + ..." if len(known) > 8 else "")
+        needed = f"{shown} = {checks.shown(sum(known), 24)}" if len(known) > 1 else shown
+        room = ", and the open piece needs at least 1 more" if len(known) < len(sizes) else ""
         return ScheduleError(
             f"over: the pieces need {needed} updates{room}, but the run has {n}. "
             "Shorten a piece, or leave out the steps of one and it takes what is left."
@@ -561,7 +607,11 @@ class Sequence(Schedule):
 
 
 def sequence(*pieces: Schedule) -> Schedule:
-    """``a >> b >> c`` for many pieces at once."""
+    """``a >> b >> c`` for many pieces at once.
+
+    Raises:
+        ScheduleError: There is no piece, one is not a Schedule, or two have no length.
+    """
     return Sequence(pieces)
 
 
@@ -582,26 +632,32 @@ class _Pointwise(Schedule):
 
     operands: tuple[Any, ...]
     symbol = ""
+    _combine: Callable[[Any, Any], Any]
+
+    _MOST = 500  # operands: longer expressions are too deep for Python's own reader
 
     def __init__(self, operands: Iterable[Any]) -> None:
+        where = f"'{self.symbol}'"
         flat: list[Any] = []
-        for operand in operands:
+        for operand in checks.items(where, "operands", operands):
             if isinstance(operand, type(self)):
                 flat.extend(operand.operands)
             elif isinstance(operand, Schedule):
                 flat.append(operand)
             else:
-                flat.append(checks.number(f"'{self.symbol}'", "the operand", operand, "a Schedule or a finite number"))
-        terms = [operand for operand in flat if isinstance(operand, Schedule)]
-        if len(flat) < 2 or not terms:
-            raise ScheduleError(f"'{self.symbol}': needs at least two operands, one of them a Schedule.")
-        depth = checks.shallow(f"'{self.symbol}'", 1 + max(term._depth for term in terms))
-        self.__dict__.update(operands=tuple(flat), _depth=depth)
+                flat.append(checks.number(where, "the operand", operand, "a Schedule or a finite number"))
+        if len(flat) < 2 or not any(isinstance(operand, Schedule) for operand in flat):
+            raise ScheduleError(f"{where}: needs at least two operands, one of them a Schedule.")
+        if len(flat) > self._MOST:
+            raise ScheduleError(f"{where}: at most {self._MOST} operands, got {len(flat)}.")
+        self.__dict__["operands"] = tuple(flat)
+        depth = max(term._depth for term in self.terms) + max(1, self._leading)  # leading numbers are bracketed
+        self.__dict__["_depth"] = checks.shallow(where, depth)
 
-    @classmethod
-    def of(cls, a: Any, b: Any) -> "_Pointwise":
-        """Combine two operands."""
-        return cls((a, b))
+    @property
+    def _leading(self) -> int:
+        """How many numbers stand before the first schedule."""
+        return next(i for i, operand in enumerate(self.operands) if isinstance(operand, Schedule))
 
     @property
     def terms(self) -> tuple[Schedule, ...]:
@@ -617,26 +673,43 @@ class _Pointwise(Schedule):
     def _parts(self) -> list[Any]:
         return [operand.at if isinstance(operand, Schedule) else operand for operand in self.operands]
 
+    def at(self, t: Any, xp: Any) -> Any:
+        combine = self._combine
+        return reduce(combine, [part if type(part) is float else part(t, xp) for part in self._parts])
+
     def _text(self) -> str:
         """The expression; leading numbers are bracketed, or Python would merge them before we see them."""
-        numbers = next(i for i, operand in enumerate(self.operands) if isinstance(operand, Schedule))
         weak = (Sequence,) if self.symbol == "+" else (Sequence, Sum)
         shown = [f"({x!r})" if isinstance(x, weak) else repr(x) for x in self.operands]
-        result = shown[numbers]
-        for x in reversed(shown[:numbers]):
-            result = f"{x} {self.symbol} ({result})" if result != shown[numbers] else f"{x} {self.symbol} {result}"
-        return f" {self.symbol} ".join([result, *shown[numbers + 1 :]])
+        n = max(self._leading - 1, 0)
+        opening = "".join(f"{x} {self.symbol} (" for x in shown[:n])
+        first = f" {self.symbol} ".join(shown[n : self._leading + 1]) + ")" * n
+        return f" {self.symbol} ".join([opening + first, *shown[self._leading + 1 :]])
 
     def _missing(self) -> Iterator[str]:
         for term in self.terms:
             yield from term._missing()
 
     def _exact(self, horizon: Horizon | None) -> Exact:
-        lengths = [term._exact(horizon) for term in self.terms]
-        return None if any(n is None for n in lengths) else max(lengths)  # type: ignore[type-var]
+        lengths = [rounded(term._exact(horizon)) for term in self.terms]
+        return None if None in lengths else max(n for n in lengths if n is not None)
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
         return type(self)(x._over(horizon, n) if isinstance(x, Schedule) else x for x in self.operands)
+
+    def _start_value(self) -> float | None:
+        return self._combined([term._start_value() for term in self.terms])
+
+    def _end_value(self) -> float | None:
+        return self._combined([term._end_value() for term in self.terms])
+
+    def _combined(self, values: list[float | None]) -> float | None:
+        """The value where the terms have these values, if all are known."""
+        if None in values:
+            return None
+        left = iter(values)
+        known: list[Any] = [next(left) if isinstance(x, Schedule) else x for x in self.operands]
+        return float(reduce(self._combine, known))
 
 
 @dataclass(frozen=True, repr=False, init=False)
@@ -645,13 +718,7 @@ class Product(_Pointwise):
 
     operands: tuple[Any, ...]
     symbol = "*"
-
-    def at(self, t: Any, xp: Any) -> Any:
-        result: Any = None
-        for part in self._parts:
-            value = part if type(part) is float else part(t, xp)
-            result = value if result is None else result * value
-        return result
+    _combine = staticmethod(mul)
 
 
 @dataclass(frozen=True, repr=False, init=False)
@@ -660,13 +727,7 @@ class Sum(_Pointwise):
 
     operands: tuple[Any, ...]
     symbol = "+"
-
-    def at(self, t: Any, xp: Any) -> Any:
-        result: Any = None
-        for part in self._parts:
-            value = part if type(part) is float else part(t, xp)
-            result = value if result is None else result + value
-        return result
+    _combine = staticmethod(add)
 
 
 class _Wrapper(Schedule):
@@ -684,13 +745,13 @@ class _Wrapper(Schedule):
 
     def _missing(self) -> Iterator[str]:
         yield from self.base._missing()
-        yield from typed(*(getattr(self, field.name) for field in fields(self)))  # type: ignore[arg-type]
+        yield from typed(*(getattr(self, f.name) for f in _fields(self)))
 
     def _exact(self, horizon: Horizon | None) -> Exact:
         return self.base._exact(horizon)
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
-        return replace(self, base=self.base._fit(horizon, n))  # type: ignore[type-var]
+        return self._with(base=self.base._fit(horizon, n))
 
 
 @dataclass(frozen=True, repr=False)
@@ -716,9 +777,19 @@ class Clip(_Wrapper):
         return self.base.steps
 
     def at(self, t: Any, xp: Any) -> Any:
-        value = self.base.at(t, xp)
+        return self._clipped(self.base.at(t, xp), xp)
+
+    def _clipped(self, value: Any, xp: Any) -> Any:
         value = value if self.low is None else xp.maximum(value, self.low)
         return value if self.high is None else xp.minimum(value, self.high)
+
+    def _start_value(self) -> float | None:
+        value = self.base._start_value()
+        return None if value is None else float(self._clipped(value, SCALAR))
+
+    def _end_value(self) -> float | None:
+        value = self.base._end_value()
+        return None if value is None else float(self._clipped(value, SCALAR))
 
 
 @dataclass(frozen=True, repr=False)
@@ -744,6 +815,9 @@ class Stairs(_Wrapper):
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
         return Stairs(self.base._fit(horizon, n), horizon.whole(self.every))
 
+    def _start_value(self) -> float | None:
+        return self.base._start_value()
+
 
 @dataclass(frozen=True, repr=False)
 class Stretch(_Wrapper):
@@ -755,22 +829,36 @@ class Stretch(_Wrapper):
     def __post_init__(self) -> None:
         self._wrap("stretch")
         self.__dict__["factor"] = checks.positive("stretch", "factor", self.factor)
+        if not any(self._missing()) and self.base.steps is not None:
+            _ = length("stretch", "the length", self.steps)
+
+    @property
+    def _ratio(self) -> Fraction:
+        """The factor as the decimal that was written."""
+        return Fraction(str(self.factor))
 
     @cached_property
     def steps(self) -> int | float | None:
-        n = self.base.steps
-        return None if n is None or any(self.base._missing()) else _tidy(n * self.factor)
+        return None if any(self._missing()) else self._longer(self.base.steps)
+
+    def _longer(self, n: int | float | None) -> int | float | None:
+        return None if n is None else tidy(Fraction(n) * self._ratio)
 
     def at(self, t: Any, xp: Any) -> Any:
-        return self.base.at(xp.maximum(xp.real(t), 0) / self.factor, xp)
+        return self.base.at(xp.minimum(xp.maximum(xp.real(t), 0.0) / self.factor, FAR), xp)
 
     def _exact(self, horizon: Horizon | None) -> Exact:
-        n = _rounded(self.base._exact(horizon))
-        return None if n is None else _tidy(n * self.factor)
+        return self._longer(rounded(self.base._exact(horizon)))
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
-        inner = _rounded(self.base._exact(horizon))
-        return Stretch(self.base._fit(horizon, _tidy(n / self.factor) if inner is None else inner), self.factor)
+        inner = rounded(self.base._exact(horizon))
+        return Stretch(self.base._fit(horizon, tidy(n / self._ratio) if inner is None else inner), self.factor)
+
+    def _start_value(self) -> float | None:
+        return self.base._start_value()
+
+    def _end_value(self) -> float | None:
+        return self.base._end_value()
 
 
 @dataclass(frozen=True, repr=False)
@@ -791,10 +879,13 @@ class Until(_Wrapper):
         return given(self.steps, horizon)
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
-        inner = _rounded(self.base._exact(horizon))
-        whole = max(horizon.total_steps, math.ceil(n))
-        base = self.base if self.base._endless() else self.base._fit(horizon, whole if inner is None else inner)
-        return Until(base, n)
+        if self.base._endless():
+            return Until(self.base, n)
+        inner = rounded(self.base._exact(horizon))
+        return Until(self.base._fit(horizon, max(horizon.total_steps, n) if inner is None else inner), n)
+
+    def _start_value(self) -> float | None:
+        return self.base._start_value()
 
 
 @dataclass(frozen=True, repr=False)
@@ -806,10 +897,11 @@ class After(_Wrapper):
 
     def __post_init__(self) -> None:
         self._wrap("after")
-        self.__dict__["skip"] = length("after", "steps", self.skip)
-        n = self.base.steps
-        if isinstance(n, (int, float)) and not isinstance(self.skip, Length) and self.skip >= n:
-            raise ScheduleError(f"after: steps must be below the schedule's length ({n}), got {self.skip!r}.")
+        self.__dict__["skip"] = length("after", "steps", self.skip, " after(0) would be the schedule itself.")
+        if not any(self._missing()) and self.base.steps is not None and self.skip >= self.base.steps:
+            raise ScheduleError(
+                f"after: steps must be below the schedule's length ({self.base.steps}), got {self.skip!r}."
+            )
 
     @cached_property
     def steps(self) -> int | float | None:
@@ -817,17 +909,20 @@ class After(_Wrapper):
         return None if n is None or any(self._missing()) else n - self.skip
 
     def at(self, t: Any, xp: Any) -> Any:
-        return self.base.at(xp.maximum(t, 0) + self.skip, xp)
+        return self.base.at(xp.clip(t, 0, xp.far - self.skip) + self.skip, xp)
 
     def _exact(self, horizon: Horizon | None) -> Exact:
-        n = _rounded(self.base._exact(horizon))
-        return None if n is None else n - _rounded(given(self.skip, horizon))  # type: ignore[operator]
+        n = rounded(self.base._exact(horizon))
+        return n if n is None or horizon is None else n - horizon.whole(self.skip)
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
         skip = horizon.whole(self.skip)
         if self.base._endless():
             return Until(After(self.base, skip), n)
         return After(self.base._fit(horizon, n + skip), skip)
+
+    def _end_value(self) -> float | None:
+        return self.base._end_value()
 
 
 @dataclass(frozen=True, repr=False)
@@ -836,96 +931,61 @@ class Repeat(_Wrapper):
 
     base: Schedule
     times: int | None = None
-    stretch: float = 1.0  # type: ignore[assignment]
+    factor: float = field(default=1.0, metadata={"argument": "stretch"})  # `stretch` is an operator
     gamma: float = 1.0
-
-    _MOST = 10_000  # cycles of different length; more would only be a slow table
 
     def __post_init__(self) -> None:
         self._wrap("repeat")
         if self.times is not None:
             self.__dict__["times"] = checks.whole("repeat", "times", self.times, " None repeats for ever.")
-        self.__dict__["stretch"] = checks.positive("repeat", "stretch", self.stretch)
+        self.__dict__["factor"] = checks.positive("repeat", "stretch", self.factor)
         self.__dict__["gamma"] = checks.positive("repeat", "gamma", self.gamma)
         if self.gamma > 1 and self.times is None:
             raise ScheduleError(f"repeat: gamma above 1 ({self.gamma!r}) grows without bound; give times.")
         if self.gamma > 1 and self.times * math.log(self.gamma) > 700:  # type: ignore[operator]
             raise ScheduleError(f"repeat: gamma={self.gamma!r} over {self.times} cycles is not a finite number.")
-        if self.stretch != 1:
-            if self.stretch < 1 and self.times is None:
-                raise ScheduleError(f"repeat: stretch below 1 ({self.stretch!r}) needs times, or the cycles vanish.")
-            if (self.times or 0) > self._MOST:
-                raise ScheduleError(f"repeat: at most {self._MOST} cycles of different length, got times={self.times}.")
-        if _is_open(self.base) and (self.times is None or self.stretch != 1):
+        if self.factor < 1 and self.times is None:
+            raise ScheduleError(f"repeat: stretch below 1 ({self.factor!r}) needs times, or the cycles vanish.")
+        if _is_open(self.base) and (self.times is None or self.factor != 1):
             raise ScheduleError(
                 f"repeat: {self.base!r:.80} has no length, so a cycle has none. Give it steps, "
                 "or give times and every cycle takes an equal part of the run."
             )
-        if self.stretch != 1 and self.base.steps is not None and not any(self._missing()):
+        if not any(self._missing()) and self.base.steps is not None:
             _ = self._cycles
 
     @cached_property
-    def _cycles(self) -> tuple[tuple[int | float, ...], tuple[float, ...]]:
-        """Where each cycle starts (from the second on), and how much each is stretched."""
-        factor, scale = Fraction(str(self.stretch)), Fraction(1)
-        size = Fraction(self.base.steps)
-        joint = size
-        joints: list[int | float] = []
-        scales = [1.0]
-        while len(scales) < (self.times or self._MOST + 1) and joint < 2**63:
-            scale *= factor
-            if size * scale < 1:
-                raise ScheduleError(f"repeat: cycle {len(scales)} would last less than one update; use fewer times.")
-            joints.append(_tidy(float(joint)) if joint.denominator != 1 else int(joint))
-            scales.append(float(scale))
-            joint += size * scale
-        if len(scales) > self._MOST:
-            raise ScheduleError(f"repeat: stretch={self.stretch!r} makes more than {self._MOST} cycles; give times.")
-        return tuple(joints), tuple(scales)
+    def _cycles(self) -> "Cycles":
+        return Cycles.of(self.base.steps, self.times, self.factor)
 
     @cached_property
     def steps(self) -> int | float | None:
-        n = self.base.steps
-        if n is None or self.times is None or any(self._missing()):
+        if self.times is None or self.base.steps is None or any(self._missing()):
             return None
-        if self.stretch == 1:
-            return n * self.times  # type: ignore[no-any-return]
-        joints, scales = self._cycles
-        return _tidy((joints[-1] if joints else 0) + n * scales[len(joints)])
+        return self._cycles.steps
 
     def at(self, t: Any, xp: Any) -> Any:
-        t = xp.maximum(t, 0)
-        if self.stretch == 1:
-            cycle = xp.floor_divide(t, self.base.steps)
-            cycle = cycle if self.times is None else xp.minimum(cycle, self.times - 1)
-            local = t - cycle * self.base.steps
-        else:
-            joints, scales = self._cycles
-            cycle = xp.lookup(t, joints, tuple(map(float, range(len(scales)))))
-            local = (xp.real(t) - xp.lookup(t, joints, (0.0, *map(float, joints)))) / xp.lookup(t, joints, scales)
+        cycle, local = self._cycles.split(xp.maximum(t, 0), xp)
         value = self.base.at(local, xp)
-        return value if self.gamma == 1 else value * xp.power(self.gamma, xp.real(cycle))
+        return value if self.gamma == 1 else value * xp.powers(self.gamma, cycle)
 
     def _exact(self, horizon: Horizon | None) -> Exact:
-        n = _rounded(self.base._exact(horizon))
+        n = rounded(self.base._exact(horizon))
         if n is None or self.times is None:
             return None
-        if horizon is None:
-            return 1
-        return n * self.times if self.stretch == 1 else self._sized(n).steps
-
-    def _sized(self, n: int | float) -> "Repeat":
-        """The same cycles over a base of ``n`` updates, to ask for the length."""
-        return Repeat(Ramp(0.0, 1.0, n), self.times, self.stretch, self.gamma)
+        return Cycles.of(n, self.times, self.factor).steps if horizon else 1
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
-        size = _rounded(self.base._exact(horizon))
+        size = rounded(self.base._exact(horizon))
         if size is None:
             if self.times is None or n < self.times:
                 raise ScheduleError(f"over: {self.times} cycles do not fit into {n} updates.")
             size = int(n // self.times)
-        fitted = Repeat(self.base._fit(horizon, size), self.times, self.stretch, self.gamma)
+        fitted = self._with(base=self.base._fit(horizon, size))
         return fitted if self.times is not None else Until(fitted, n)
+
+    def _start_value(self) -> float | None:
+        return self.base._start_value()
 
 
 @dataclass(frozen=True, repr=False)
@@ -942,30 +1002,31 @@ class Cooldown(_Wrapper):
 
     def __post_init__(self) -> None:
         self._wrap("cooldown")
-        _ = Ramp(1.0, self.end, length("cooldown", "steps", self.length), ease=self.shape)
+        self.__dict__["length"] = length("cooldown", "steps", self.length)
         self.__dict__["end"] = checks.number("cooldown", "end", self.end)
+        _ = ease.read("cooldown", self.shape)
 
     def _missing(self) -> Iterator[str]:
-        yield f"the cooldown takes the last {self.length!r} of the run"
+        yield f"the cooldown takes the last {self.length!r}"
 
     def _exact(self, horizon: Horizon | None) -> Exact:
-        return None
+        body = rounded(self.base._exact(horizon))
+        return body if body is None or horizon is None else body + horizon.whole(self.length)
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
-        size = horizon.whole(self.length)
-        if size >= n:
-            raise ScheduleError(f"over: a cooldown of {size} updates does not fit into {n}.")
-        body = self.base._over(horizon, n - size)
-        body = body if body.steps == n - size else body.until(n - size)
-        return body >> Ramp(body(n - size), self.end, size, ease=self.shape)
+        exact = given(self.length, horizon)
+        joint = n - exact  # type: ignore[operator]
+        joint = min(half_up(joint), n - 1) if isinstance(joint, Fraction) else joint
+        if joint < 1:
+            raise ScheduleError(
+                f"over: a cooldown of {checks.shown(rounded(exact), 24)} updates does not fit into {n}."
+            )
+        body = self.base._over(horizon, joint)
+        body = body if body.steps == joint else body.until(joint)
+        return body >> Ramp(body(joint), self.end, n - joint, ease=self.shape)
 
     def _start_value(self) -> float | None:
         return self.base._start_value()
 
     def _end_value(self) -> float | None:
         return self.end
-
-
-def _tidy(n: float) -> int | float:
-    """A length that came out whole, as an int."""
-    return int(n) if n == int(n) else n

@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence as Values
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
-from ratewise.core import checks
-from ratewise.core.horizon import Horizon, Length, Updates, length
+from ratewise.core import checks, text
+from ratewise.core.checks import FAR
+from ratewise.core.horizon import Exact, Horizon, Length, Updates, given, length, typed
 from ratewise.core.numeric import SCALAR
-from ratewise.core.schedule import Exact, Ramp, Schedule, Until, given, typed
+from ratewise.core.schedule import Ramp, Schedule, Until
 from ratewise.errors import ScheduleError
 
 
@@ -57,7 +57,7 @@ class _Decay(Schedule):
 
     def until(self, steps: Updates) -> Schedule:
         """Cut to ``steps`` updates."""
-        return super().until(steps) if self.steps is not None else replace(self, steps=steps)  # type: ignore[type-var]
+        return super().until(steps) if self.steps is not None else self._with(steps=length("until", "steps", steps))
 
     def _missing(self) -> Iterator[str]:
         return typed(self.steps, getattr(self, "every", None))
@@ -67,7 +67,7 @@ class _Decay(Schedule):
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
         every = {"every": horizon.whole(self.every)} if hasattr(self, "every") else {}
-        return replace(self, steps=n, **every)  # type: ignore[type-var]
+        return self._with(steps=n, **every)
 
     def _local(self, t: Any, xp: Any) -> Any:
         t = xp.maximum(t, 0)
@@ -137,14 +137,14 @@ class Exponential(_Decay):
         if any(isinstance(x, Length) for x in (self.steps, self.every)):
             return
         growth = self.steps / self.every * math.log(self.gamma)  # type: ignore[operator]
-        if growth + math.log(abs(self.start) or 1.0) > 709:
+        if growth + max(math.log(abs(self.start) or 1.0), 0.0) > 709:
             raise ScheduleError(f"Exponential: the value at its end ({self.steps} updates) is not a finite number.")
 
     def at(self, t: Any, xp: Any) -> Any:
         t = self._local(t, xp)
         whole = xp.floor_divide(t, self.every)
         rest = xp.real(t - whole * self.every) / self.every
-        return self.start * xp.power(self.gamma, xp.real(whole)) * xp.power(self.gamma, rest)
+        return self.start * xp.powers(self.gamma, whole) * xp.power(self.gamma, rest)
 
     def _start_value(self) -> float:
         return self.start
@@ -181,6 +181,13 @@ class InverseTime(_Decay):
         if self.decay < 0:
             raise ScheduleError(f"InverseTime: decay must be at least 0, got {self.decay!r}.")
         self._lengths()
+        if self.power < 0 and not any(self._missing()):
+            last: Any = FAR if self.steps is None else self.steps
+            growth = -self.power * math.log1p(self.decay * last / self.every)
+            if growth + max(math.log(abs(self.start) or 1.0), 0.0) > 709:
+                raise ScheduleError(
+                    f"InverseTime: power={self.power!r} grows beyond what a float holds; give steps, or fewer of them."
+                )
 
     def at(self, t: Any, xp: Any) -> Any:
         base = 1.0 + self.decay * xp.real(self._local(t, xp)) / self.every
@@ -209,10 +216,9 @@ class Piecewise(Schedule):
     milestones: tuple[Updates, ...]
 
     def __init__(self, values: Values[float], milestones: Values[Updates]) -> None:
-        for name, given_values in (("values", values), ("milestones", milestones)):
-            if isinstance(given_values, (str, bytes)) or not hasattr(given_values, "__iter__"):
-                raise ScheduleError(f"Piecewise: {name} must be a list of numbers, got {given_values!r:.80}.")
-        numbers = tuple(checks.number("Piecewise", f"values[{i}]", v) for i, v in enumerate(values))
+        levels = checks.items("Piecewise", "values", values)
+        numbers = tuple(checks.number("Piecewise", f"values[{i}]", v) for i, v in enumerate(levels))
+        milestones = checks.items("Piecewise", "milestones", milestones)
         joints = tuple(length("Piecewise", f"milestones[{i}]", m) for i, m in enumerate(milestones))
         if len(numbers) != len(joints) + 1:
             raise ScheduleError(
@@ -220,13 +226,15 @@ class Piecewise(Schedule):
                 f"and {len(joints)} milestones."
             )
         self.__dict__.update(levels=numbers, milestones=joints)
-        if not any(isinstance(m, Length) for m in joints) and any(
-            a >= b for a, b in pairwise(joints)  # type: ignore[operator]
-        ):  # fmt: skip
-            raise ScheduleError(f"Piecewise: milestones must rise strictly, got {list(joints)!r:.80}.")
+        plain = [m for m in joints if not isinstance(m, Length)]  # typed ones are compared once they are resolved
+        if any(a >= b for a, b in pairwise(plain)):
+            raise ScheduleError(f"Piecewise: milestones must rise strictly, got {checks.shown(plain)}.")
 
     def at(self, t: Any, xp: Any) -> Any:
         return xp.lookup(t, self.milestones, self.levels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Piecewise, (self.levels, self.milestones)
 
     def _text(self) -> str:
         return f"Piecewise({list(self.levels)!r}, {list(self.milestones)!r})"
@@ -249,12 +257,10 @@ _REGISTERED: dict[str, Callable[[Any], Any]] = {}
 
 def register(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Let ``parse``, ``from_dict`` and files use ``function`` in ``Custom`` in this process; use it as a decorator."""
-    _REGISTERED[_name(function)] = function
+    if not callable(function):
+        raise ScheduleError(f"register: needs a function, got {checks.shown(function)}.")
+    _REGISTERED[text.function_name(function)] = function
     return function
-
-
-def _name(function: Any) -> str:
-    return f"{getattr(function, '__module__', '?')}:{getattr(function, '__qualname__', '?')}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -274,37 +280,39 @@ class Custom(_Decay):
     steps: Updates | None = None
 
     def __post_init__(self) -> None:
-        if not callable(self.function) and not (isinstance(self.function, str) and ":" in self.function):
-            raise ScheduleError(f'Custom: function must be callable or "module:name", got {self.function!r:.80}.')
         if isinstance(self.function, str):
-            _ = self._call
-            self.__dict__["function"] = self._call
+            self.__dict__["function"] = _imported(self.function)
+        if not callable(self.function):
+            raise ScheduleError(
+                f'Custom: function must be callable or "module:name", got {checks.shown(self.function)}.'
+            )
         self._lengths()
 
-    @cached_property
-    def _call(self) -> Callable[[Any], Any]:
-        if not isinstance(self.function, str):
-            return self.function  # type: ignore[no-any-return]
-        if self.function in _REGISTERED:
-            return _REGISTERED[self.function]
-        module, _, name = self.function.partition(":")
-        try:
-            found: Any = import_module(module)
-            for part in name.split("."):
-                found = getattr(found, part)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ScheduleError(f"Custom: {self.function!r} cannot be imported ({error}).") from error
-        if not callable(found):
-            raise ScheduleError(f"Custom: {self.function!r} is not a function.")
-        return found  # type: ignore[no-any-return]
-
     def at(self, t: Any, xp: Any) -> Any:
-        value = self._call(self._local(t, xp))
-        return checks.number(repr(self), "its value", value) if xp is SCALAR else value
+        value = self.function(self._local(t, xp))
+        if xp is SCALAR:
+            return checks.number(repr(self), "its value", value)
+        return value + xp.full(t, 0.0)  # of full shape and precision, even where the function gives one number
 
     def _text(self) -> str:
         steps = "" if self.steps is None else f", steps={self.steps!r}"
-        return f'Custom("{_name(self.function)}"{steps})'
+        return f'Custom("{text.function_name(self.function)}"{steps})'
+
+
+def _imported(name: str) -> Any:
+    """The function that ``"module:name"`` names."""
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    module, colon, path = name.partition(":")
+    try:
+        if not colon:
+            raise ValueError('it is not of the form "module:name"')
+        found: Any = import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ScheduleError(f"Custom: {checks.shown(name)} cannot be imported ({error}).") from error
+    return found
 
 
 def registered(name: Any) -> Callable[[Any], Any]:
@@ -313,9 +321,9 @@ def registered(name: Any) -> Callable[[Any], Any]:
     Raises:
         ScheduleError: It is not registered in this process.
     """
-    if name not in _REGISTERED:
+    if not isinstance(name, str) or name not in _REGISTERED:
         raise ScheduleError(
-            f"Custom: {name!r:.80} is not registered in this process. Import its module, and mark the function "
+            f"Custom: {checks.shown(name)} is not registered in this process. Import its module, and mark the function "
             "with @ratewise.register."
         )
     return _REGISTERED[name]

@@ -5,15 +5,16 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 
-def call(name: str, value: Any, skip: int = 0) -> str:
-    """Return ``name(first, second, keyword=third)``, leaving out what equals the default."""
+def call(function: str, value: Any, skip: int = 0) -> str:
+    """Return ``function(first, second, keyword=third)``, leaving out what equals the default."""
     args = []
     for i, field in enumerate(fields(value)[skip:]):
         given = getattr(value, field.name)
         if field.default is not MISSING and given == field.default:
             continue
-        args.append(repr(given) if field.default is MISSING or (i == 0 and skip) else f"{field.name}={given!r}")
-    return f"{name}({', '.join(args)})"
+        name = field.metadata.get("argument", field.name)
+        args.append(repr(given) if field.default is MISSING or (i == 0 and skip) else f"{name}={given!r}")
+    return f"{function}({', '.join(args)})"
 
 
 def table(schedule: Any, steps: int, rows: int = 11) -> str:
@@ -54,3 +55,10 @@ def plot(schedule: Any, steps: int, width: int = 64, height: int = 12) -> str:
 def number(x: float) -> str:
     """A number short enough for a table: three significant digits, no trailing zeros."""
     return f"{x:.3g}" if math.isfinite(x) else str(x)
+
+
+def function_name(function: Any) -> str:
+    """``"module:name"`` of a function, as ``Custom`` writes it."""
+    kind = type(function)
+    module, name = (getattr(function, a, getattr(kind, a)) for a in ("__module__", "__qualname__"))
+    return f"{module}:{name}"

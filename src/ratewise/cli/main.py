@@ -1,0 +1,225 @@
+"""The program ``ratewise``: its commands, and how a mistake becomes one line.
+
+Data goes to stdout, everything else to stderr. Exit status: 0 good, 1 failed, 2 misuse. Every command imports what
+it needs when it runs, so that ``--help`` is quick.
+"""
+
+import json
+import os
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+try:
+    import typer
+    from rich.console import Console
+except ImportError:  # the program is installed with the core, its libraries with the extra "cli"
+    sys.exit('ratewise: the command line is not installed. Run: pip install "ratewise[cli]".')
+
+from ratewise.errors import LabError, RatewiseError, ScheduleError, UnknownName
+
+UsageError: Any = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    help="Define learning-rate strategies, look at them, and compare them on a task.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+err = Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+StoreOption = Annotated[str, typer.Option("--store", help="File or database URL where finished runs are kept.")]
+DEFAULT_STORE = "ratewise-results/runs.journal"
+
+
+def main() -> None:
+    """Run the program; a user's mistake is one line on stderr, never a traceback."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit status."""
+    try:
+        status = app(arguments, prog_name="ratewise", standalone_mode=False)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except UsageError as error:
+        return _complain(_usage(error), 2)
+    except RatewiseError as error:
+        misuse = isinstance(error, (ScheduleError, UnknownName)) or type(error) is LabError
+        return _complain(str(error), 2 if misuse else 1)
+    except (KeyboardInterrupt, typer.Abort):
+        return _complain("interrupted. Finished runs are kept: the same command goes on where it stood.", 1)
+    except BrokenPipeError:  # `ratewise list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _complain(f"{error.filename or 'output'}: {error.strerror or error}.", 1)
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"ratewise: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _usage(error: Any) -> str:
+    """The complaint of the option parser, with the nearest known command or option."""
+    message = error.format_message().split("\n")[0]
+    context = error.ctx
+    given = getattr(error, "option_name", None)
+    if given and context is not None:
+        known = [name for p in context.command.params for name in p.opts if name.startswith("--")]
+        near = get_close_matches(given, known, n=1, cutoff=0.5)
+        return f"no such option: {given}." + (f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}.")
+    if message.startswith("No such command") and context is not None:
+        given, known = message.split("'")[1], list(context.command.commands)
+        near = get_close_matches(given, known, n=1, cutoff=0.5)
+        return f"no such command: {given}." + (f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}.")
+    return message + f" See: ratewise {context.info_name if context and context.parent else ''} --help".replace(
+        "  ", " "
+    )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ratewise import __version__
+
+        print(f"ratewise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Define learning-rate strategies, look at them, and compare them on a task."""
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List strategies, built-in tasks and recipes.
+
+    Example: ratewise list
+    """
+    from ratewise.cli import screens
+
+    inventory = screens.inventory()
+    _print_json(inventory) if as_json else screens.show_inventory(inventory)
+
+
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(help="A strategy, e.g. one_cycle.")],
+    steps: Annotated[int, typer.Option(help="Updates of the run that is drawn.", min=1)] = 300,
+    as_json: Json = False,
+) -> None:
+    """Explain a strategy: what it does, its formula, when to use it, and its curve.
+
+    Example: ratewise explain one_cycle
+    """
+    from ratewise.cli import screens
+    from ratewise.lab.strategy import strategy
+
+    found = strategy(name)
+    _print_json(screens.card(found, steps)) if as_json else screens.show_card(found, steps)
+
+
+@app.command()
+def show(
+    expression: Annotated[str, typer.Argument(metavar="EXPR", help="A schedule, e.g. 'Cosine(0.1, 0.0).warmup(50)'.")],
+    steps: Annotated[int | None, typer.Option(help="Updates of the run.", min=1)] = None,
+    png: Annotated[Path | None, typer.Option(help="Write the curve as a picture.", dir_okay=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a schedule in the terminal, as a picture, or as numbers.
+
+    Example: ratewise show "Cosine(0.1, 0.0).warmup(50)" --steps 1000
+    """
+    from ratewise.cli import screens
+    from ratewise.core.parse import parse
+
+    schedule = screens.settled(parse(expression), steps, err)
+    if png is not None:
+        screens.write_png(schedule, png)
+        err.print(f"picture: {png}")
+    if as_json:
+        _print_json(screens.numbers(schedule))
+    elif png is None:
+        screens.show_curve(schedule)
+
+
+@app.command()
+def compare(
+    task: Annotated[str, typer.Argument(help="A built-in task (see: ratewise list) or path/to/file.py:name.")],
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option("--strategy", "-s", help="NAME, or NAME=EXPR, or NAME=OPTIMIZER:EXPR; repeat. All by default."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates of every run; the task's own by default.")] = None,
+    rates: Annotated[int, typer.Option(help="Peak rates in each strategy's window, a factor of 2 apart.")] = 7,
+    tuning_seeds: Annotated[int, typer.Option(help="Runs per rate.")] = 5,
+    fresh_seeds: Annotated[int, typer.Option(help="Runs at the chosen rate, on the test split.")] = 12,
+    delta: Annotated[float, typer.Option(help="Smallest difference worth having, as a part of the loss.")] = 0.05,
+    engine: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
+    workers: Annotated[int, typer.Option(help="Processes, of one thread each.", min=1)] = 2,
+    store: StoreOption = DEFAULT_STORE,
+    study: Annotated[str | None, typer.Option(help="Name of the study in the store; the task's by default.")] = None,
+    report: Annotated[
+        Path | None, typer.Option("--html", help="Where to write the report page.", dir_okay=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare strategies on a task: each at its own best rate, on equal budgets and paired seeds.
+
+    An interrupted comparison goes on where it stood when the same command is given again.
+
+    Example: ratewise compare digits
+    """
+    from ratewise.cli import screens
+    from ratewise.lab.compare import compare as run_comparison
+    from ratewise.lab.plan import Budget
+
+    chosen = [screens.strategy_from(text) for text in strategy] if strategy else None
+    budget = Budget(steps=steps, rates=rates, tuning_seeds=tuning_seeds, fresh_seeds=fresh_seeds, delta=delta)
+    with screens.progress(err) as tick:
+        result = run_comparison(
+            task, chosen, budget, store, engine=engine, workers=workers, study=study, progress=tick
+        )  # fmt: skip
+    _finish(result, study or result["task"], store, report, as_json)
+
+
+@app.command("report")
+def report_(
+    study: Annotated[str, typer.Argument(help="Name of a study, as a rule the task's.")],
+    store: StoreOption = DEFAULT_STORE,
+    html: Annotated[Path | None, typer.Option(help="Where to write the report page.", dir_okay=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a study again, finished or not, and write its report page.
+
+    Example: ratewise report digits
+    """
+    from ratewise.lab.compare import reported
+
+    _finish(reported(study, store), study, store, html, as_json)
+
+
+def _finish(result: dict[str, Any], study: str, store: str, html: Path | None, as_json: bool) -> None:
+    """Print a comparison's result and write its page."""
+    from ratewise.cli import screens
+
+    if html is None:
+        folder = Path(store).parent if "://" not in store else Path(DEFAULT_STORE).parent
+        html = folder / f"{study}.html"
+    screens.write_page(result, html)
+    _print_json(result) if as_json else screens.show_result(result)
+    err.print(f"report: {html}", soft_wrap=True)

@@ -1,0 +1,189 @@
+"""What the commands show: tables and curves on the terminal, and files."""
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ratewise.core.parse import parse
+from ratewise.core.recipes import RECIPES
+from ratewise.core.schedule import Schedule
+from ratewise.errors import ScheduleError
+from ratewise.lab.catalogue import CATALOGUE
+from ratewise.lab.strategy import Strategy, strategy
+
+MOST_VALUES = 1_000_000
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=False)
+
+
+def inventory() -> dict[str, Any]:
+    """Everything that has a name: strategies, tasks, recipes."""
+    from ratewise.lab.tasks import TASKS
+
+    entries = [
+        {"name": s.name, "optimizer": s.optimizer, "spec": repr(s.lr), "what": s.card.what if s.card else ""}
+        for s in CATALOGUE.values()
+    ]
+    tasks = [{"name": name, "what": _first_line(make)} for name, make in TASKS.items()]
+    recipes = [{"name": name, "what": _first_line(recipe)} for name, recipe in RECIPES.items()]
+    return {"strategies": entries, "tasks": tasks, "recipes": recipes}
+
+
+def _first_line(thing: Any) -> str:
+    return (thing.__doc__ or "").split("\n")[0]
+
+
+def show_inventory(found: dict[str, Any]) -> None:
+    """Print the inventory as three small tables."""
+    console = _console()
+    for title, hint in (
+        ("strategies", "ratewise explain NAME"),
+        ("tasks", "ratewise compare NAME"),
+        ("recipes", 'ratewise show "NAME(...)"'),
+    ):
+        table = Table(title=f"{title}  ({hint})", title_justify="left", box=None, show_header=False, pad_edge=False)
+        for column in ("name", *(["optimizer"] if title == "strategies" else []), "what"):
+            table.add_column(column, no_wrap=column != "what")
+        for entry in found[title]:
+            optimizer = [entry["optimizer"]] if title == "strategies" else []
+            table.add_row(entry["name"], *optimizer, entry["what"])
+        console.print(table)
+        console.print()
+
+
+def card(found: Strategy, steps: int) -> dict[str, Any]:
+    """A strategy's card with its schedule over a run, as plain values."""
+    from dataclasses import asdict
+
+    settled_ = found.over(steps)
+    return {
+        "name": found.name,
+        "optimizer": found.optimizer,
+        "spec": repr(found.lr),
+        "settings": {name: repr(value) for name, value in found.settings_given().items()},
+        **(asdict(found.card) if found.card else {}),
+        "values": settled_.lr.values(0, steps),
+    }
+
+
+def show_card(found: Strategy, steps: int) -> None:
+    """Print a strategy's card, its curve, and how to build it."""
+    console = _console()
+    settings = "".join(f", {name} = {value!r}" for name, value in found.settings_given().items())
+    console.print(f"[bold]{found.name}[/]  ({found.optimizer}{settings})\n")
+    if found.card:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        rows = [("what", found.card.what), ("formula", found.card.formula)]
+        rows += [("for" if i == 0 else "", f"+ {text}") for i, text in enumerate(found.card.pros)]
+        rows += [("against" if i == 0 else "", f"- {text}") for i, text in enumerate(found.card.cons)]
+        rows += [("use", found.card.use_case), ("defaults", found.card.defaults), ("paper", found.card.paper)]
+        for name, value in rows:
+            table.add_row(name, value)
+        console.print(table)
+    console.print(f"\nlr = {found.lr!r}    over {steps} updates:\n", markup=False)
+    print(found.over(steps).lr.plot())
+    console.print(
+        f'\nimport ratewise\noptimizer, scheduler = ratewise.strategy("{found.name}")'
+        f".torch(model.parameters(), {steps})    # or .keras({steps})",
+        markup=False,
+    )
+
+
+def settled(schedule: Schedule, steps: int | None, err: Console) -> Schedule:
+    """The schedule with its length known: given, its own, or 1000 updates (and then it says so)."""
+    if steps is None and not isinstance(schedule.steps, (int, float)):
+        err.print("no length given: drawn over 1000 updates (--steps changes that)")
+    own = math.ceil(schedule.steps) if isinstance(schedule.steps, (int, float)) else 1000
+    return schedule.over(own if steps is None else steps)
+
+
+def numbers(schedule: Schedule) -> dict[str, Any]:
+    """The schedule as ``{spec, steps, values}``: the rate used by each update."""
+    steps = int(schedule.steps)
+    if steps > MOST_VALUES:
+        raise ScheduleError(
+            f"show --json: at most {MOST_VALUES} values, got {steps} updates. Stretch it or cut it first."
+        )
+    return {"spec": repr(schedule), "steps": steps, "values": schedule.values(0, steps)}
+
+
+def show_curve(schedule: Schedule) -> None:
+    """Print the curve and a few values."""
+    print(schedule)
+    print()
+    print(schedule.plot())
+    print()
+    print(schedule.table())
+
+
+def strategy_from(text: str) -> Strategy:
+    """Read ``NAME``, ``NAME=EXPR`` or ``NAME=OPTIMIZER:EXPR`` (SGD has momentum 0.9)."""
+    name, equals, rest = text.partition("=")
+    if not equals or "(" in name:
+        return strategy(text)
+    optimizer, colon, expression = rest.partition(":")
+    if not colon or "(" in optimizer:
+        optimizer, expression = "sgd", rest
+    momentum = 0.9 if optimizer.strip() == "sgd" else None
+    return Strategy(name.strip(), optimizer.strip(), parse(expression), momentum=momentum)
+
+
+@contextmanager
+def progress(err: Console) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with the time left on stderr; nothing when that is not a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        row = bar.add_task("runs", total=None)
+        yield lambda done, wanted: bar.update(row, completed=done, total=wanted)
+
+
+def show_result(result: dict[str, Any]) -> None:
+    """Print a comparison: table, verdict, code."""
+    from ratewise.report import tables
+
+    print(tables.text(result))
+
+
+def write_page(result: dict[str, Any], path: Path) -> None:
+    """Write the report page, whole or not at all."""
+    from ratewise.report.page import page
+
+    _write(path, page(result).encode())
+
+
+def write_png(schedule: Schedule, path: Path) -> None:
+    """Write the curve as a PNG picture, whole or not at all."""
+    from io import BytesIO
+
+    from ratewise.report.draw import curve
+
+    buffer = BytesIO()
+    curve(schedule).savefig(buffer, format="png", dpi=144)
+    _write(path, buffer.getvalue())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file beside its place and move it there, so that no half of it is ever seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,158 @@
+"""The one-by-one engine for Keras on TensorFlow: one run is one compiled loop over its updates.
+
+Making and compiling a fresh model takes longer than a short run, so each kind of optimizer is compiled once; between
+runs its variables and the model's are set back. Schedules reach the compiled loop through ``ratewise.keras`` as they
+do anywhere else, as a function of the optimizer's counter; here that function looks the rate up in a table, so that
+another strategy is another table and not another compilation.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ratewise.core.schedule import Schedule
+from ratewise.core.shapes import Custom
+from ratewise.errors import TaskError
+from ratewise.keras.named import build
+
+LOSSES: dict[str, Callable[[], Any]] = {
+    "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    "mse": keras.losses.MeanSquaredError,
+}
+
+
+class Engine:
+    """Trains a task's Keras model, one run at a time.
+
+    Args:
+        splits: ``{"train": (inputs, targets), ...}`` as numpy arrays.
+        model: Makes a new Keras model.
+        loss: A name of ``LOSSES``.
+        metric: ``"accuracy"`` to count right classes; else the loss is the metric.
+
+    Raises:
+        TaskError: Keras runs on another backend, or the loss is a PyTorch function.
+    """
+
+    def __init__(self, splits: Mapping[str, Any], model: Callable[[], Any], loss: Any, metric: str) -> None:
+        if keras.backend.backend() != "tensorflow":
+            raise TaskError(f"engine 'keras': needs Keras on TensorFlow, it runs on {keras.backend.backend()!r}.")
+        if loss not in LOSSES:
+            raise TaskError("engine 'keras': the task's loss must be 'cross_entropy' or 'mse', got a function.")
+        _one_thread()
+        self._splits, self._make, self._metric = splits, model, metric
+        self._loss = LOSSES[loss]()
+        self._initial: dict[int, list[Any]] = {}
+        self._loops: dict[Any, _Loop] = {}
+
+    @cached_property
+    def _data(self) -> dict[str, Any]:
+        return {name: (tf.constant(x), tf.constant(y)) for name, (x, y) in self._splits.items()}
+
+    @cached_property
+    def _model(self) -> Any:
+        return self._make()
+
+    def run(self, strategy: Any, seed: int, order: Any, split: str) -> tuple[list[float], float | None, float | None]:
+        """Train once and measure; arguments and result are those of ``ratewise.torch.engine.Engine.run``."""
+        self._start(seed)
+        losses = self._loop(strategy, len(order)).run(strategy, order)
+        wrong = next((t for t, loss in enumerate(losses) if not math.isfinite(loss)), None)
+        if wrong is not None:
+            return losses[: wrong + 1], None, None
+        return losses, *self._measure(split)
+
+    def _start(self, seed: int) -> None:
+        """Give the model the initial values of a seed."""
+        if seed not in self._initial:
+            keras.utils.set_random_seed(seed)
+            self._initial[seed] = [keras.ops.convert_to_numpy(v) for v in self._make().variables]
+        for variable, value in zip(self._model.variables, self._initial[seed], strict=True):
+            variable.assign(value)
+
+    def _loop(self, strategy: Any, steps: int) -> "_Loop":
+        kinds = tuple(
+            (name, "scheduled" if isinstance(value, Schedule) else value)
+            for name, value in strategy.settings_given().items()
+        )
+        key = strategy.optimizer, kinds, steps
+        if key not in self._loops:
+            self._loops[key] = _Loop(strategy, steps, self._model, self._loss, self._data["train"])
+        return self._loops[key]
+
+    def _measure(self, split: str) -> tuple[float | None, float | None]:
+        inputs, targets = self._data[split]
+        output = self._model(inputs, training=False)
+        loss = float(self._loss(targets, output))
+        if not math.isfinite(loss):
+            return None, None
+        if self._metric != "accuracy":
+            return loss, loss
+        right = tf.argmax(output, -1, output_type=targets.dtype) == targets
+        return loss, float(tf.reduce_mean(tf.cast(right, tf.float64)))
+
+
+class _Loop:
+    """A compiled training loop for one kind of optimizer; strategies differ by the tables it reads."""
+
+    def __init__(self, strategy: Any, steps: int, model: Any, loss: Any, data: Any) -> None:
+        self._tables: dict[str, tf.Variable] = {}
+        self._steps = steps
+        settings = {
+            name: self._table(name, value) if isinstance(value, Schedule) else value
+            for name, value in strategy.settings_given().items()
+        }
+        self._optimizer = build(strategy.optimizer, self._table("lr", strategy.lr), horizon=steps, **settings)
+        self._optimizer.build(model.trainable_variables)
+        self._fresh = [keras.ops.convert_to_numpy(v) for v in self._optimizer.variables]
+        self._train = self._compiled(model, loss, *data)
+
+    def _table(self, name: str, schedule: Schedule) -> Schedule:
+        """A schedule that looks its value up, and starts out as ``schedule``."""
+        first = schedule.values(0, self._steps)
+        table = tf.Variable(first, dtype=tf.float64)
+        self._tables[name] = table
+
+        def lookup(t: Any) -> Any:
+            t = min(t, self._steps - 1) if isinstance(t, int) else tf.minimum(t, self._steps - 1)
+            return first[t] if isinstance(t, int) else tf.gather(table, t)
+
+        return Custom(lookup, steps=self._steps)
+
+    def _compiled(self, model: Any, loss: Any, inputs: Any, targets: Any) -> Any:
+        optimizer, variables = self._optimizer, model.trainable_variables
+
+        @tf.function  # type: ignore[untyped-decorator]
+        def train(order: Any) -> Any:
+            losses = tf.TensorArray(tf.float32, size=self._steps)
+            for t in tf.range(self._steps):
+                with tf.GradientTape() as tape:
+                    value = loss(tf.gather(targets, order[t]), model(tf.gather(inputs, order[t]), training=True))
+                optimizer.apply(tape.gradient(value, variables), variables)
+                losses = losses.write(t, value)
+            return losses.stack()
+
+        return train.get_concrete_function(tf.TensorSpec([self._steps, None], tf.int64))
+
+    def run(self, strategy: Any, order: Any) -> list[float]:
+        """Train from the model's present values and return the training loss of each update."""
+        for name, table in self._tables.items():
+            schedule = strategy.lr if name == "lr" else strategy.settings_given()[name]
+            table.assign(np.asarray(schedule.values(0, self._steps)))
+        for variable, value in zip(self._optimizer.variables, self._fresh, strict=True):
+            variable.assign(value)
+        return self._train(tf.constant(order)).numpy().tolist()  # type: ignore[no-any-return]
+
+
+def _one_thread() -> None:
+    """Small models: two processes of one thread beat one of two. TensorFlow allows it only before its first use."""
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        return

@@ -1,0 +1,126 @@
+"""One run: what identifies it, and how it is carried out."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+from ratewise.errors import MissingDependency, RatewiseError, TaskError
+from ratewise.lab.strategy import Strategy
+from ratewise.lab.task import Task, load
+
+ENGINES = ("torch", "keras")
+CURVE_POINTS = 40
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a result depends on, and so the key under which it is kept.
+
+    Args:
+        task: Fingerprint of the task.
+        strategy: The strategy's name.
+        spec: What is trained: optimizer, resolved schedules, settings, as text.
+        rate: The highest rate.
+        seed: Initial values and order of the batches.
+        phase: ``"tune"`` (measured on the validation split) or ``"test"``.
+        steps: Optimizer updates.
+        engine: Which engine trained it.
+        dtype: Floating-point type of the training.
+    """
+
+    task: str
+    strategy: str
+    spec: str
+    rate: float
+    seed: int
+    phase: str
+    steps: int
+    engine: str
+    dtype: str = "float32"
+
+    @property
+    def key(self) -> str:
+        """A hash of all of it."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run together with what is needed to carry it out, in any process."""
+
+    run: Run
+    strategy: Strategy
+    task: Task | str
+
+
+def spec(strategy: Strategy) -> str:
+    """Everything that a strategy trains with, as text: optimizer, schedules, settings."""
+    settings = "".join(f", {name}={value!r}" for name, value in strategy.settings_given().items())
+    return f"{strategy.optimizer}(lr={strategy.lr!r}{settings})"
+
+
+@lru_cache(maxsize=4)
+def _engine(task: Task, name: str) -> Any:
+    """The engine for a task, made once in each process."""
+    model: Callable[[], Any] | None = task.model if name == "torch" else task.keras_model
+    if model is None:
+        wanted = "model" if name == "torch" else "keras_model"
+        raise TaskError(f"Task {task.name!r}: engine {name!r} needs {wanted}=, a function that makes the model.")
+    if name == "torch":
+        try:
+            torch = import_module("torch")
+        except ImportError as error:
+            raise MissingDependency("PyTorch", "torch", "engine 'torch'") from error
+        torch.set_num_threads(1)  # small models: two processes of one thread beat one of two
+    engine = import_module(f"ratewise.{name}.engine").Engine
+    return engine(task.splits, model, task.loss, task.metric)
+
+
+def execute(planned: Job) -> dict[str, Any]:
+    """Carry out one run.
+
+    Returns:
+        Plain JSON values: ``loss`` and ``metric`` on the split (None if the run diverged), ``first`` (training loss
+        before the first update), ``diverged`` (update of the first loss that was not finite, or None), ``curve``,
+        ``started`` and ``seconds``.
+
+    Raises:
+        TaskError: The task's own code raised.
+    """
+    task = load(planned.task) if isinstance(planned.task, str) else planned.task
+    run, started = planned.run, time.time()
+    try:
+        engine = _engine(task, run.engine)
+        split = "valid" if run.phase == "tune" else "test"
+        losses, loss, metric = engine.run(planned.strategy, run.seed, task.order(run.seed, run.steps), split)
+    except RatewiseError:
+        raise
+    except Exception as error:
+        raise TaskError(f"Task {task.name!r}: training raised {type(error).__name__}: {error}") from error
+    return {
+        "loss": loss,
+        "metric": metric,
+        "first": losses[0] if math.isfinite(losses[0]) else None,
+        "diverged": len(losses) - 1 if loss is None else None,
+        "curve": thinned(losses, CURVE_POINTS),
+        "started": started,
+        "seconds": time.time() - started,
+    }
+
+
+def thinned(losses: list[float], points: int) -> dict[str, list[float]]:
+    """Return the means of ``points`` equal spans of a loss curve, with the update at the middle of each."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    cuts = [round(i * len(finite) / points) for i in range(points + 1)]
+    spans = [(a, b) for a, b in pairwise(cuts) if b > a]
+    return {
+        "updates": [(a + b - 1) / 2 for a, b in spans],
+        "loss": [math.fsum(finite[a:b]) / (b - a) for a, b in spans],
+    }

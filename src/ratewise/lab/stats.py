@@ -1,0 +1,162 @@
+"""The statistics of a comparison: paired differences on fresh seeds against a reference that was fixed before.
+
+Verdicts, in this order: *tie* if the 95% interval of the paired difference lies inside ±delta; else *better* or
+*worse* if the exact sign-flip test, corrected by Holm for the number of rivals, gives p <= 0.05; else *unresolved*,
+with the number of seeds that would resolve it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ratewise.errors import LabError
+
+ALPHA = 0.05
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95% t-interval; the limits are None below two values, all None without values."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A rival against the reference, over paired seeds.
+
+    Args:
+        mean: Mean of rival minus reference; below 0 the rival's loss is lower.
+        low: Lower limit of the 95% t-interval.
+        high: Upper limit.
+        p: Exact two-sided sign-flip p value.
+        adjusted: The same, corrected by Holm for the number of rivals.
+        wins: Share of seeds in which the rival's loss is lower.
+        verdict: ``"tie"``, ``"better"``, ``"worse"`` or ``"unresolved"``.
+        seeds_needed: If unresolved: seeds at which a difference of this size, or a tie, should show; else None.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    adjusted: float
+    wins: float
+    verdict: str
+    seeds_needed: int | None
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Return the mean of the values with its 95% t-interval."""
+    data = np.asarray(values, dtype=float)
+    if not len(data):
+        return Interval(None, None, None, 0)
+    mean = float(data.mean())
+    if len(data) < 2:
+        return Interval(mean, None, None, 1)
+    half = _half_width(data)
+    return Interval(mean, mean - half, mean + half, len(data))
+
+
+def _half_width(data: NDArray[np.float64]) -> float:
+    t = stats.t.ppf(1 - ALPHA / 2, len(data) - 1)
+    return float(t * data.std(ddof=1) / math.sqrt(len(data)))
+
+
+def sign_flip(differences: Sequence[float]) -> float:
+    """Return the exact two-sided p value of the paired sign-flip test on the mean.
+
+    Under the hypothesis that neither is better each difference could as well have the other sign; p is the share of
+    all 2**n sign patterns whose mean is at least as far from 0. Exact up to n = 20, sampled (100,000) beyond.
+
+    References:
+        Fisher, 1935, The Design of Experiments, section 21.
+    """
+    data = np.asarray(differences, dtype=float)
+    if len(data) < 2 or not data.any():
+        return 1.0
+    exact = len(data) <= 20
+    result = stats.permutation_test(
+        (data,), lambda x, axis: np.abs(np.mean(x, axis=axis)), permutation_type="samples", alternative="greater",
+        vectorized=True, n_resamples=np.inf if exact else 100_000, batch=4096, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    return float(result.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p values corrected for their number.
+
+    References:
+        Holm, 1979, A Simple Sequentially Rejective Multiple Test Procedure.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def seeds_for(rivals: int) -> int:
+    """Return the least number of seeds with which any verdict against ``rivals`` rivals is possible."""
+    n = 1
+    while 2 * max(rivals, 1) / 2**n > ALPHA:
+        n += 1
+    return n
+
+
+def require_seeds(seeds: int, rivals: int) -> None:
+    """Refuse a plan in which nothing could ever be told apart.
+
+    Raises:
+        LabError: 2k / 2**n > 0.05 for k rivals and n seeds.
+    """
+    if rivals and seeds < seeds_for(rivals):
+        raise LabError(
+            f"with {seeds} fresh seeds and {rivals} rivals no difference could ever be significant "
+            f"(the smallest p value is 2/2^{seeds}, times {rivals}). Use at least {seeds_for(rivals)} fresh seeds."
+        )
+
+
+def compared(reference: Sequence[float], rivals: Sequence[Sequence[float]], delta: float) -> list[Difference]:
+    """Compare each rival with the reference.
+
+    Args:
+        reference: The reference's loss on each fresh seed.
+        rivals: For each rival its loss on the same seeds.
+        delta: Smallest difference worth having, in units of the loss.
+    """
+    differences = [np.asarray(rival, dtype=float) - np.asarray(reference, dtype=float) for rival in rivals]
+    p_values = [sign_flip(d) for d in differences]
+    return [
+        _judged(d, p, adjusted, delta)
+        for d, p, adjusted in zip(differences, p_values, holm(p_values), strict=True)
+    ]  # fmt: skip
+
+
+def _judged(d: NDArray[np.float64], p: float, adjusted: float, delta: float) -> Difference:
+    mean, half = float(d.mean()), _half_width(d)
+    if -delta <= mean - half and mean + half <= delta:
+        verdict = "tie"
+    elif adjusted <= ALPHA:
+        verdict = "better" if mean < 0 else "worse"
+    else:
+        verdict = "unresolved"
+    needed = _seeds_needed(d, delta) if verdict == "unresolved" else None
+    wins = float((d < 0).mean())
+    return Difference(mean, mean - half, mean + half, p, adjusted, wins, verdict, needed)
+
+
+def _seeds_needed(d: NDArray[np.float64], delta: float) -> int:
+    """Seeds at which an effect of the size seen (or of delta, if that is larger) is found with 80% power."""
+    z = float(stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER))
+    effect = max(abs(float(d.mean())), delta)
+    return max(len(d) + 1, math.ceil((z * float(d.std(ddof=1)) / effect) ** 2))

@@ -1,0 +1,206 @@
+"""A task: a model, data, and how its results are measured. Everything that a comparison needs to know.
+
+The data is split once and for all (fixed seed); per run, a seed fixes the model's initial values and the order of
+the batches, the same for every strategy: runs are paired.
+"""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratewise.errors import TaskError, UnknownName, nearest
+
+Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What to train, on what, and what counts.
+
+    Args:
+        name: What it is called in tables and files.
+        data: ``(inputs, targets)``, which is split 60:20:20 once and for all, or a mapping with ``"train"``,
+            ``"valid"`` and ``"test"``, each such a pair. Arrays, tensors or lists; the first axis counts examples.
+            A function without arguments that returns either is called when the data is needed.
+        model: A function without arguments that makes a new ``torch.nn.Module``; its random initial values follow
+            the run's seed.
+        keras_model: The same for Keras, if the task shall run with ``engine="keras"``.
+        loss: ``"cross_entropy"`` (of logits), ``"mse"``, or for PyTorch a function ``(output, target) -> mean loss``.
+        steps: Optimizer updates of one run.
+        batch_size: Examples per update.
+        description: One sentence about the task and its character.
+        version: Change it to run everything again.
+
+    Raises:
+        TaskError: A setting is not usable.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> task = Task("toy", data=(rng.normal(size=(100, 3)), rng.integers(0, 2, 100)), model=None)
+        >>> {name: len(task.splits[name][0]) for name in ("train", "valid", "test")}
+        {'train': 60, 'valid': 20, 'test': 20}
+    """
+
+    name: str
+    data: Any
+    model: Callable[[], Any] | None
+    keras_model: Callable[[], Any] | None = None
+    loss: str | Callable[[Any, Any], Any] = "cross_entropy"
+    steps: int = 300
+    batch_size: int = 16
+    description: str = ""
+    version: int = 1
+    reference: str = field(default="", compare=False)  # how a worker finds the task again; set by load()
+
+    def __post_init__(self) -> None:
+        if not self.name or any(c in self.name for c in "/\\\n"):
+            raise TaskError(f"Task: name must be a short word without slashes, got {self.name!r}.")
+        for name in ("steps", "batch_size"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise TaskError(
+                    f"Task {self.name!r}: {name} must be an integer of at least 1, got {getattr(self, name)!r}."
+                )
+        if isinstance(self.loss, str) and self.loss not in ("cross_entropy", "mse"):
+            hint = nearest(self.loss, ("cross_entropy", "mse"))
+            raise TaskError(
+                f"Task {self.name!r}: unknown loss {self.loss!r}.{hint} A function (output, target) works too."
+            )
+
+    @property
+    def metric(self) -> str:
+        """What is shown beside the loss: ``"accuracy"`` for classes, else the loss itself."""
+        return "accuracy" if self.loss == "cross_entropy" else "mse" if self.loss == "mse" else "loss"
+
+    @cached_property
+    def splits(self) -> dict[str, Pair]:
+        """The data as arrays: float32 or int64 inputs and targets for ``"train"``, ``"valid"`` and ``"test"``."""
+        data = self.data() if callable(self.data) else self.data
+        if isinstance(data, Mapping):
+            missing = [name for name in SPLITS if name not in data]
+            if missing:
+                raise TaskError(
+                    f"Task {self.name!r}: data needs 'train', 'valid' and 'test', {missing[0]!r} is missing."
+                )
+            return {name: self._pair(name, data[name]) for name in SPLITS}
+        inputs, targets = self._pair("data", data)
+        order = np.random.default_rng(0).permutation(len(inputs))
+        cuts = [len(order) * 6 // 10, len(order) * 8 // 10]
+        if len(order) < 5:
+            raise TaskError(f"Task {self.name!r}: {len(order)} examples cannot be split into train, valid and test.")
+        return {name: (inputs[part], targets[part]) for name, part in zip(SPLITS, np.split(order, cuts), strict=True)}
+
+    def _pair(self, name: str, pair: Any) -> Pair:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TaskError(f"Task {self.name!r}: {name} must be a pair (inputs, targets), got {type(pair).__name__}.")
+        try:
+            inputs, targets = (_array(part) for part in pair)
+        except (TypeError, ValueError) as error:
+            raise TaskError(f"Task {self.name!r}: {name} cannot be made into arrays ({error}).") from error
+        if inputs.ndim == 0 or targets.ndim == 0 or len(inputs) != len(targets):
+            raise TaskError(
+                f"Task {self.name!r}: {name} needs as many inputs as targets, got {inputs.shape} and {targets.shape}."
+            )
+        if not len(inputs):
+            raise TaskError(f"Task {self.name!r}: {name} is empty. Give it at least one example.")
+        if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
+            raise TaskError(
+                f"Task {self.name!r}: the inputs of {name} contain nan or infinity. Fill or drop them first."
+            )
+        if self.loss == "cross_entropy" and targets.dtype.kind != "i":
+            raise TaskError(f"Task {self.name!r}: cross_entropy needs whole numbers as targets, got {targets.dtype}.")
+        return inputs, targets
+
+    def order(self, seed: int, steps: int) -> NDArray[np.int64]:
+        """The training examples of each update, ``(steps, batch_size)``: shuffled epochs, one after the other."""
+        rng, count = np.random.default_rng(seed), len(self.splits["train"][0])
+        epochs = -(-steps * self.batch_size // count)
+        stream = np.concatenate([rng.permutation(count) for _ in range(epochs)])
+        return stream[: steps * self.batch_size].reshape(steps, self.batch_size).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of everything that a run's result depends on besides strategy, rate and seed."""
+        digest = hashlib.sha256(repr((self.name, str(self.loss), self.batch_size, self.version)).encode())
+        for name in SPLITS:
+            for part in self.splits[name]:
+                digest.update(str((part.dtype, part.shape)).encode() + np.ascontiguousarray(part).tobytes())
+        path = self.reference.rpartition(":")[0]
+        digest.update(Path(path).read_bytes() if path else b"")  # the model of a user's task stands in its file
+        return digest.hexdigest()[:16]
+
+
+def _array(part: Any) -> NDArray[Any]:
+    """An array of float32 or int64, from whatever holds numbers."""
+    array: NDArray[Any] = np.asarray(part.detach().cpu() if hasattr(part, "detach") else part)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"its elements are {array.dtype}, not numbers")
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+
+
+@lru_cache(maxsize=16)
+def load(reference: str) -> Task:
+    """Return the built-in task of that name, or the one that ``path/to/file.py:name`` defines.
+
+    Raises:
+        UnknownName: There is no such built-in task; the message suggests the nearest.
+        TaskError: The file cannot be read, raises, or does not define such a task.
+    """
+    from ratewise.lab.tasks import TASKS
+
+    if reference in TASKS:
+        return TASKS[reference]()
+    path, _, name = reference.rpartition(":")
+    if not path.endswith(".py"):
+        raise UnknownName(f"unknown task {reference!r}.{nearest(reference, TASKS)} Your own: path/to/file.py:name.")
+    return _from_file(Path(path), name)
+
+
+def _from_file(path: Path, name: str) -> Task:
+    if not path.is_file():
+        raise TaskError(f"{path}: there is no such file.")
+    spec = importlib.util.spec_from_file_location(f"ratewise_task_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.resolve()))  # so that the file can import its neighbours
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+        found = getattr(module, name, None)
+        task = found() if callable(found) else found
+    except Exception as error:
+        where = _line(error, path)
+        raise TaskError(f"{path}: {where}{type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    if not isinstance(task, Task):
+        known = [key for key, value in vars(module).items() if isinstance(value, Task)]
+        hint = f" It defines {', '.join(known)}." if known else " Write task = Task(...) in it."
+        raise TaskError(f"{path}: {name!r} is not a ratewise Task.{hint}")
+    return _with_reference(task, f"{path.resolve()}:{name}")
+
+
+def _with_reference(task: Task, reference: str) -> Task:
+    from dataclasses import replace
+
+    return replace(task, reference=reference)
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Where in the user's file an exception came from."""
+    lines = []
+    trace = error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename) == path.resolve() or trace.tb_frame.f_code.co_filename == str(path):
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return f"line {lines[-1]}: " if lines else ""

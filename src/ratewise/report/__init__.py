@@ -1,0 +1,5 @@
+"""Comparisons, rendered: plain plot data, tables, matplotlib figures and one offline HTML page.
+
+Everything here takes the object that ``ratewise compare --json`` prints, a plain dict, and computes no statistics:
+a stored result can be drawn years later without the lab that made it. Missing optional keys leave gaps, never errors.
+"""

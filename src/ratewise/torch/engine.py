@@ -1,0 +1,92 @@
+"""The one-by-one engine for PyTorch: one run is one ordinary training loop. The reference for every other engine."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Loss: TypeAlias = Callable[[Any, Tensor], Tensor]
+
+
+def _cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    return functional.cross_entropy(output.reshape(-1, output.shape[-1]), target.reshape(-1))
+
+
+def _mse(output: Tensor, target: Tensor) -> Tensor:
+    return functional.mse_loss(output.reshape(target.shape), target)
+
+
+LOSSES: dict[str, Loss] = {"cross_entropy": _cross_entropy, "mse": _mse}
+
+
+class Engine:
+    """Trains a task's PyTorch model, one run at a time.
+
+    Args:
+        splits: ``{"train": (inputs, targets), ...}`` as numpy arrays.
+        model: Makes a new module.
+        loss: A name of ``LOSSES`` or a function ``(output, target) -> mean loss``.
+        metric: ``"accuracy"`` to count right classes; else the loss is the metric.
+    """
+
+    def __init__(
+        self, splits: Mapping[str, Any], model: Callable[[], nn.Module], loss: str | Loss, metric: str
+    ) -> None:
+        self._splits, self._model, self._metric = splits, model, metric
+        self._loss = LOSSES[loss] if isinstance(loss, str) else loss
+
+    @cached_property
+    def _data(self) -> dict[str, tuple[Tensor, Tensor]]:
+        return {name: (torch.as_tensor(x), torch.as_tensor(y)) for name, (x, y) in self._splits.items()}
+
+    def run(self, strategy: Any, seed: int, order: Any, split: str) -> tuple[list[float], float | None, float | None]:
+        """Train once and measure.
+
+        Args:
+            strategy: Gives ``torch(params, steps) -> (optimizer, scheduler)``.
+            seed: Fixes the initial values and everything random in the model.
+            order: Example indices of each update, ``(steps, batch)``.
+            split: What the result is measured on.
+
+        Returns:
+            The training loss before each update, up to the first that is not finite; loss and metric on the
+            split, None if the run diverged.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self._model()
+            losses = self._train(model, strategy, torch.as_tensor(order))
+        if len(losses) < len(order) or not math.isfinite(losses[-1]):
+            return losses, None, None
+        return losses, *self._measure(model, split)
+
+    def _train(self, model: nn.Module, strategy: Any, order: Tensor) -> list[float]:
+        optimizer, _ = strategy.torch(model.parameters(), len(order))
+        inputs, targets = self._data["train"]
+        model.train()
+        losses: list[float] = []
+        for batch in order:
+            loss = self._loss(model(inputs[batch]), targets[batch])
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                break
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return losses
+
+    @torch.no_grad()
+    def _measure(self, model: nn.Module, split: str) -> tuple[float | None, float | None]:
+        model.eval()
+        inputs, targets = self._data[split]
+        output = model(inputs)
+        loss = float(self._loss(output, targets))
+        if not math.isfinite(loss):
+            return None, None
+        if self._metric != "accuracy":
+            return loss, loss
+        return loss, float((output.argmax(-1) == targets).double().mean())

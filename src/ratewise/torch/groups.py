@@ -1,0 +1,307 @@
+"""Parameter groups: their names, their base rates, and writing hyperparameters into them.
+
+A ``Knob`` is one hyperparameter of every group. It remembers the objects it wrote, so that asking whether they
+are still there costs one identity test per group and, for rates held as tensors, no synchronisation.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ratewise.core.schedule import Schedule
+from ratewise.errors import AdapterError
+from ratewise.torch.plan import ALL, Plan, Spec
+
+BASE = "ratewise_base"
+"""Key of a group's base rate; it travels in the optimizer's checkpoint."""
+
+BLOCK = 256
+"""How many updates are computed at once."""
+
+Group = dict[str, Any]
+
+_LIMITS = {"momentum": (1.0, "at least 0 and below 1"), "beta2": (1.0, "at least 0 and below 1")}
+
+
+def names(groups: Sequence[Group]) -> list[str]:
+    """Return the groups' names; a group without one is called by its index."""
+    found = [str(group.get("name", i)) for i, group in enumerate(groups)]
+    for name in found:
+        if found.count(name) > 1:
+            raise AdapterError(f"torch adapter: group names must differ, got {name!r} twice. Give each its own 'name'.")
+    return found
+
+
+def base_rate(group: Group, name: str) -> float:
+    """Return what ``factor=`` multiplies: the rate that the group had before any schedule.
+
+    Raises:
+        AdapterError: The group has no rate, or a torch scheduler has already moved it.
+    """
+    if BASE in group:
+        return float(group[BASE])
+    if "lr" not in group:
+        raise AdapterError(f"torch adapter: group {name!r} has no 'lr', so no schedule can drive its rate.")
+    rate = float(group["lr"])
+    if not 0.0 <= rate < math.inf:
+        raise AdapterError(f"torch adapter: the rate of group {name!r} must be at least 0 and finite, got {rate!r}.")
+    initial = float(group.get("initial_lr", rate))
+    if initial != rate:
+        raise AdapterError(
+            f"torch adapter: group {name!r} holds lr={rate!r} but initial_lr={initial!r}, so another scheduler has "
+            "moved it and its base rate is not clear. Set group['lr'] to the base rate and delete group['initial_lr']."
+        )
+    return rate
+
+
+def scale(group: Group, name: str) -> float:
+    """Return the group's ``lr_scale``, 1 by default."""
+    value = float(group.get("lr_scale", 1.0))
+    if not 0.0 <= value < math.inf:
+        raise AdapterError(f"torch adapter: lr_scale of group {name!r} must be at least 0 and finite, got {value!r}.")
+    return value
+
+
+def planned(spec: Spec, groups: Sequence[Group]) -> Plan:
+    """Return the plan for these groups.
+
+    Raises:
+        AdapterError: One absolute ``lr=`` is to serve groups whose base rates differ.
+    """
+    base = {name: base_rate(group, name) for name, group in zip(names(groups), groups, strict=True)}
+    if ALL in spec.get("lr", {}) and len(set(base.values())) > 1:
+        raise _not_one_rate(base)
+    return Plan(spec, base, {name: scale(group, name) for name, group in zip(base, groups, strict=True)})
+
+
+def adopted(plan: Plan, added: Mapping[str, Group], optimizer: Any, rates: Sequence[float]) -> Plan:
+    """Return the plan with the groups ``added`` to the optimizer, whose other groups hold ``rates``."""
+    for name, group in added.items():
+        base = base_rate(group, name)
+        default = getattr(optimizer, "defaults", {}).get("lr")
+        usual = {
+            *plan.base.values(),
+            *rates,
+            float(default) if isinstance(default, (float, int, torch.Tensor)) else 0.0,
+        }
+        if ALL in plan.spec.get("lr", {}) and base not in usual:
+            raise _not_one_rate({**plan.base, name: base})
+        for key, schedules in plan.spec.items():
+            if ALL not in schedules and name not in schedules:
+                raise AdapterError(
+                    f"torch adapter: group {name!r} was added, but {key}= has schedules for "
+                    f"{', '.join(map(repr, schedules))} only. Use one schedule for all groups, or make the Scheduler "
+                    "again with one for each."
+                )
+        plan = plan.joined(name, base, scale(group, name))
+    return plan
+
+
+def _not_one_rate(base: Mapping[str, float]) -> AdapterError:
+    shown = ", ".join(f"{name!r}: {rate:g}" for name, rate in list(base.items())[:8])
+    return AdapterError(
+        f"torch adapter: lr= would give every group the same rate, but their base rates differ ({shown}). "
+        "Use factor= to keep the ratios, or lr={name: schedule}."
+    )
+
+
+def without_gradients(groups: Sequence[Group]) -> bool:
+    """Whether every gradient is absent or 0."""
+    return all(p.grad is None or not p.grad.any() for group in groups for p in group["params"])
+
+
+def as_held(value: float, held: Any) -> float:
+    """``value`` as the object ``held`` shows it: a tensor rounds to its own precision."""
+    return float(torch.tensor(value, dtype=held.dtype)) if isinstance(held, torch.Tensor) else value
+
+
+def separate_tensors(optimizer: Any) -> None:
+    """Give every group a rate tensor of its own.
+
+    ``SGD([g1, g2], lr=tensor)`` puts one tensor into both groups and into the defaults: filled for the first group,
+    it would change the second one's rate, and that of every group added later.
+    """
+    seen: set[int] = set()
+    for group in optimizer.param_groups:
+        rate = group.get("lr")
+        if isinstance(rate, torch.Tensor):
+            if id(rate) in seen:
+                group["lr"] = rate.clone()
+            seen.add(id(rate))
+    default = getattr(optimizer, "defaults", {}).get("lr")
+    if isinstance(default, torch.Tensor) and id(default) in seen:
+        optimizer.defaults["lr"] = default.clone()
+
+
+class Track:
+    """One schedule, evaluated many updates at once: a composed schedule costs microseconds per call.
+
+    Evaluation stops where the schedule fails or leaves the allowed range: a run may never come there.
+    """
+
+    def __init__(self, name: str, schedule: Schedule) -> None:
+        self.name, self.schedule = name, schedule
+        self.top, self.allowed = _LIMITS.get(name, (math.inf, "at least 0 and finite"))
+
+    def block(self, t: int, size: int) -> list[float]:
+        """Return the values of update ``t`` and at most ``size - 1`` that follow.
+
+        Raises:
+            AdapterError: The value of update ``t`` is out of range.
+        """
+        try:
+            block = self.schedule.values(t, t + size)
+        except Exception:  # a user's function may fail further on
+            block = self.schedule.values(t, t + 1)
+        good = next((i for i, value in enumerate(block) if not 0.0 <= value < self.top), len(block))
+        if not good:
+            raise AdapterError(
+                f"torch adapter: {self.name} must be {self.allowed}, but {self.schedule!r:.80} gives "
+                f"{block[0]!r} at update {t}. Keep it in range with .clip(...)."
+            )
+        return block[:good]
+
+
+class Knob:
+    """One hyperparameter of every group: the schedules it follows and what it wrote last.
+
+    Args:
+        name: The hyperparameter, as the Scheduler's argument is called.
+        plan: The schedules by group.
+        groups: The optimizer's parameter groups.
+
+    Raises:
+        AdapterError: The optimizer has no such hyperparameter.
+    """
+
+    def __init__(self, name: str, plan: Plan, groups: Sequence[Group]) -> None:
+        self.name = name
+        self.key, self.index = _place(name, groups)
+        tracks: dict[int, Track] = {}
+        schedules = [plan.schedule(name, group) for group in plan.base]
+        self._tracks = [tracks.setdefault(id(s), Track(name, s)) for s in schedules]
+        self._scales = [plan.multiplier(name, group) for group in plan.base]
+        self._distinct = list(tracks.values())
+        self._rows: list[list[float]] = []
+        self._first = 0
+        self.rates: list[float] = []
+        self.hold(groups)
+
+    def hold(self, groups: Sequence[Group]) -> None:
+        """Take what the groups hold now as what is expected there."""
+        self.held = [self.get(group) for group in groups]
+        self._tensors = [(i, x) for i, x in enumerate(self.held) if isinstance(x, torch.Tensor)]
+        self._plain = not self._tensors and self.index is None
+        self._mark()
+
+    def get(self, group: Group) -> Any:
+        """The object that the group holds."""
+        value = group[self.key]
+        return value if self.index is None else value[self.index]
+
+    def put(self, group: Group, value: Any) -> None:
+        """Let the group hold ``value``."""
+        if self.index is None:
+            group[self.key] = value
+        else:
+            pair = list(group[self.key])
+            pair[self.index] = value
+            group[self.key] = tuple(pair)
+
+    def set(self, group: Group, value: float) -> None:
+        """Give the group the number ``value``, in place where it holds a tensor."""
+        held = self.get(group)
+        if isinstance(held, torch.Tensor):
+            held.fill_(value)
+        else:
+            self.put(group, value)
+
+    def values(self, t: int) -> list[float]:
+        """The value of each group at update ``t``."""
+        i = t - self._first
+        if not 0 <= i < len(self._rows):
+            self._read(t)
+            i = 0
+        return self._rows[i]
+
+    def _read(self, t: int) -> None:
+        """Compute the rows of update ``t`` and of some that follow: about as many as are worth their memory."""
+        size = max(1, min(BLOCK, 16 * BLOCK // len(self._scales)))
+        blocks = {id(track): track.block(t, size) for track in self._distinct}
+        columns = [
+            block if factor == 1.0 else [value * factor for value in block]
+            for block, factor in ((blocks[id(track)], s) for track, s in zip(self._tracks, self._scales, strict=True))
+        ]
+        self._first, self._rows = t, [list(row) for row in zip(*columns, strict=False)]
+
+    def write(self, groups: Sequence[Group], t: int) -> None:
+        """Write the values of update ``t``; tensors are filled in place and keep their identity."""
+        try:
+            rates = self._rows[t - self._first]  # never below 0: a Knob only goes forward
+        except IndexError:
+            rates = self.values(t)
+        self.rates = rates
+        if self._plain:
+            key = self.key
+            for group, rate in zip(groups, rates):  # noqa: B905  (a group added meanwhile is adopted later)
+                group[key] = rate
+            self.held = rates
+        else:
+            self._write_slowly(groups)
+
+    def _write_slowly(self, groups: Sequence[Group]) -> None:
+        for i, (group, rate) in enumerate(zip(groups, self.rates, strict=False)):
+            if isinstance(self.held[i], torch.Tensor):
+                self.held[i].fill_(rate)
+            else:
+                self.put(group, rate)
+                self.held[i] = rate
+        self._mark()
+
+    def restore(self, groups: Sequence[Group]) -> None:
+        """Put back the objects that were held, after somebody replaced them."""
+        for group, value in zip(groups, self.held, strict=False):
+            self.put(group, value)
+
+    def intact(self, groups: Sequence[Group]) -> bool:
+        """Whether every group holds the very object that was written."""
+        if self._plain:
+            key = self.key
+            for group, held in zip(groups, self.held):  # noqa: B905, SIM110  (as in write; a generator costs more)
+                if group[key] is not held:
+                    return False
+            return True
+        if any(self.get(group) is not held for group, held in zip(groups, self.held, strict=False)):
+            return False
+        return [x._version for _, x in self._tensors] == self._versions
+
+    def mismatch(self, groups: Sequence[Group]) -> tuple[int, float, float] | None:
+        """Return (index of the group, intended value, value found) of the first group that holds another value."""
+        for i, (group, rate) in enumerate(zip(groups, self.rates, strict=False)):
+            held = self.get(group)
+            if float(held) != as_held(rate, held):
+                return i, rate, float(held)
+        return None
+
+    def _mark(self) -> None:
+        """Remember how often each tensor was written: the one way to see an edit in place without reading it."""
+        self._versions = [x._version for _, x in self._tensors]
+
+
+def _place(name: str, groups: Sequence[Group]) -> tuple[str, int | None]:
+    """Where a group keeps the hyperparameter: its key, and the index there for betas."""
+    if name in ("lr", "factor"):
+        return "lr", None
+    key, index = (name, None) if name in groups[0] else ("betas", {"momentum": 0, "beta2": 1}.get(name))
+    if (index is None and key == "betas") or any(key not in group for group in groups):
+        wanted = {"momentum": "'momentum' or 'betas'", "beta2": "'betas'"}.get(name, repr(name))
+        raise AdapterError(
+            f"torch adapter: {name}= needs parameter groups with {wanted}; these have {_keys(groups[0])}."
+        )
+    return key, index
+
+
+def _keys(group: Group) -> str:
+    return ", ".join(repr(key) for key in group if key not in ("params", BASE))

@@ -1,0 +1,87 @@
+"""Optimizer and Scheduler in one call, for code that knows an optimizer by name."""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from ratewise.core.horizon import Horizon
+from ratewise.core.schedule import Schedule
+from ratewise.errors import AdapterError, nearest
+from ratewise.torch.plan import ALL, read
+from ratewise.torch.scheduler import Scheduler
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adadelta": torch.optim.Adadelta,
+    "adagrad": torch.optim.Adagrad,
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "adamw": torch.optim.AdamW,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+"""The optimizers of PyTorch that ``build`` knows, by name."""
+
+
+def build(
+    optimizer: str, params: Iterable[Any], lr: Schedule | float, *, horizon: Horizon | int | None,
+    momentum: Schedule | float | None = None, beta2: Schedule | float | None = None,
+    weight_decay: Schedule | float | None = None, **settings: Any,
+) -> tuple[torch.optim.Optimizer, Scheduler]:  # fmt: skip
+    """Make an optimizer that follows a schedule.
+
+    Args:
+        optimizer: A name of ``OPTIMIZERS``.
+        params: Parameters or parameter groups, as the optimizer takes them.
+        lr: Rate of each update.
+        horizon: Length of the run.
+        momentum: Momentum, or the first beta where the optimizer has betas. A schedule drives it, a number sets it.
+        beta2: The second beta, likewise.
+        weight_decay: Weight decay, likewise.
+        settings: Further arguments of the optimizer's class, for example ``nesterov=True``.
+
+    Returns:
+        The optimizer, holding the first scheduled values, and its Scheduler.
+
+    Raises:
+        AdapterError: The optimizer or a setting is unknown, or the optimizer lacks a driven hyperparameter.
+
+    Example:
+        >>> from ratewise import one_cycle, one_cycle_momentum
+        >>> weight = torch.nn.Parameter(torch.zeros(1))
+        >>> optimizer, scheduler = build("adam", [weight], one_cycle(0.1), horizon=100, momentum=one_cycle_momentum())
+        >>> optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"]
+        (0.004, (0.95, 0.999))
+    """
+    if optimizer not in OPTIMIZERS:
+        raise AdapterError(f"build: unknown optimizer {optimizer!r:.40}.{nearest(str(optimizer)[:40], OPTIMIZERS)}")
+    kind = OPTIMIZERS[optimizer]
+    run = None if horizon is None else Horizon.of(horizon)
+    given = {"lr": lr, "momentum": momentum, "beta2": beta2, "weight_decay": weight_decay}
+    spec = read(given, run)
+    first = {name: schedules[ALL](0) for name, schedules in spec.items()}
+    arguments = _arguments(kind, first, settings)
+    driven: dict[str, Any] = {
+        name: value for name, value in given.items() if name == "lr" or isinstance(value, Schedule)
+    }
+    made = kind(params, **arguments)
+    return made, Scheduler(made, horizon=run, **driven)
+
+
+def _arguments(kind: type, first: dict[str, float], settings: dict[str, Any]) -> dict[str, Any]:
+    """What to call the class with: the first values under the names that it uses."""
+    known = inspect.signature(kind).parameters
+    arguments: dict[str, Any] = {name: value for name, value in first.items() if name in known}
+    if "betas" in known and not {"momentum", "beta2"}.isdisjoint(first):
+        betas = settings.get("betas", known["betas"].default)
+        arguments["betas"] = (first.get("momentum", betas[0]), first.get("beta2", betas[1]))
+    for name in first:
+        if name not in arguments and "betas" not in arguments:
+            raise AdapterError(f"build: {kind.__name__} has no {name}, so {name}= cannot be given.")
+    for name in settings:
+        if name not in known:
+            raise AdapterError(f"build: {kind.__name__} has no setting {name!r:.40}.{nearest(name[:40], known)}")
+    return {**settings, **arguments}

@@ -1,0 +1,92 @@
+"""What the Keras tests share. They run on the backend that KERAS_BACKEND names; a slow test runs them on the others.
+
+A rate is measured, never asked for: weight i gets gradient 1 at batch i and 0 at every other, starting from 0.
+After plain SGD weight i is therefore minus the rate that batch i applied, free of the rounding that sums have.
+"""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+if find_spec("keras") is None:
+    collect_ignore_glob = ["test_*.py"]
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+MODES = [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}, {"steps_per_execution": 3}]
+
+
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            # Keras 3.15 calls numpy.array on tensors whose __array__ predates numpy 2
+            item.add_marker(pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"))
+
+
+@pytest.fixture(params=MODES, ids=lambda mode: "=".join(map(str, *mode.items())))
+def mode(request):
+    """How the train step runs: eagerly, compiled, through XLA, several batches at a time."""
+    import keras
+
+    if "steps_per_execution" in request.param and keras.backend.backend() == "torch":
+        pytest.skip("Keras on torch has no steps_per_execution")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def probe():
+    """Return a function that compiles a model of ``n`` weights; its loss at batch i has gradient 1 in weight i."""
+    import keras
+
+    def make(n, optimizer, **compile_arguments):
+        layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        model = keras.Sequential([keras.Input((n,)), layer])
+        model.compile(optimizer, loss=total, **compile_arguments)
+        return model
+
+    @keras.saving.register_keras_serializable(package="tests")
+    def total(y_true, y_pred):
+        return keras.ops.sum(y_pred, axis=-1)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def train():
+    """Return a function that fits a probe on one batch after the other and returns its weights and the history."""
+    import numpy as np
+
+    def run(model, batches, start=0, epochs=1, **fit_arguments):
+        rows = np.eye(model.input_shape[-1], dtype="float32")
+        left = epochs - fit_arguments.get("initial_epoch", 0)
+        data = ((rows[i][None], np.zeros((1, 1), "float32")) for i in range(start, start + batches * left))
+        history = model.fit(
+            data, steps_per_epoch=batches, epochs=epochs, verbose=0, shuffle=False, **fit_arguments
+        ).history
+        return _weights(model), history
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def weights():
+    """Return a function that gives a probe's weights as a list of Python floats."""
+    return _weights
+
+
+def _weights(model):
+    return [float(w) for w in model.get_weights()[0][:, 0]]
+
+
+@pytest.fixture(scope="session")
+def near():
+    """Compare with a float64 reference: 1e-6 relative; JAX, which computes in float32, also 3e-7 of the peak."""
+    import keras
+
+    def approx(reference, rel=1e-6):
+        peak = max(map(abs, reference))
+        return pytest.approx(list(reference), rel=rel, abs=3e-7 * peak if keras.backend.backend() == "jax" else 1e-12)
+
+    return approx

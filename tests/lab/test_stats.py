@@ -1,0 +1,128 @@
+"""The statistics against brute force, textbook cases and the numbers that decide a plan."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from ratewise.errors import LabError
+from ratewise.lab import stats
+
+
+def brute_force(differences):
+    """All sign patterns, one by one, in exact-enough arithmetic."""
+    observed = abs(math.fsum(differences))
+    patterns = list(itertools.product((1, -1), repeat=len(differences)))
+    extreme = sum(
+        abs(math.fsum(s * d for s, d in zip(signs, differences, strict=True))) >= observed * (1 - 1e-12)
+        for signs in patterns
+    )
+    return extreme / len(patterns)
+
+
+@given(st.lists(st.floats(-5, 5).filter(lambda x: abs(x) > 1e-6), min_size=1, max_size=7))
+def test_sign_flip_equals_brute_force_enumeration(differences):
+    assert stats.sign_flip(differences) == pytest.approx(brute_force(differences))
+
+
+def test_twelve_differences_of_one_sign_give_two_in_4096():
+    assert stats.sign_flip([0.1 * (i + 1) for i in range(12)]) == pytest.approx(2 / 4096)
+
+
+def test_identical_runs_have_p_one():
+    assert stats.sign_flip([0.0] * 12) == 1.0
+
+
+def test_holm_matches_a_case_worked_by_hand():
+    # sorted .01 .02 .03 .04 -> 4*.01, 3*.02, 2*.03, 1*.04, made monotone
+    assert stats.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_never_lowers_a_p_value_and_keeps_the_order(p_values):
+    adjusted = stats.holm(p_values)
+    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
+    order = np.argsort(p_values, kind="stable")
+    assert all(adjusted[a] <= adjusted[b] for a, b in itertools.pairwise(order))
+
+
+@pytest.mark.parametrize(("rivals", "seeds"), [(1, 6), (3, 7), (12, 9), (18, 10)])
+def test_seeds_for_is_the_least_number_that_can_decide(rivals, seeds):
+    assert stats.seeds_for(rivals) == seeds
+
+
+def test_a_plan_that_can_decide_nothing_is_refused_with_the_seeds_needed():
+    with pytest.raises(LabError, match=r"8 fresh seeds and 12 rivals .* Use at least 9 fresh seeds"):
+        stats.require_seeds(8, 12)
+    stats.require_seeds(9, 12)
+
+
+def test_interval_is_the_t_interval_of_a_textbook():
+    # Student's sleep data, extra hours of the second drug: mean 2.33, 95% interval 0.90 to 3.76
+    sleep = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    found = stats.interval(sleep)
+    assert (found.n, round(found.mean, 2), round(found.low, 2), round(found.high, 2)) == (10, 2.33, 0.9, 3.76)
+
+
+def test_interval_of_nothing_is_none():
+    assert stats.interval([]) == stats.Interval(None, None, None, 0)
+    assert stats.interval([2.0]) == stats.Interval(2.0, None, None, 1)
+
+
+BASE = [1.0 + 0.01 * i for i in range(12)]
+
+
+def shifted(by, wobble=0.0):
+    return [x + by + wobble * (-1) ** i for i, x in enumerate(BASE)]
+
+
+@pytest.mark.parametrize(
+    ("rival", "verdict"),
+    [
+        (shifted(0.5, 0.1), "worse"),
+        (shifted(-0.5, 0.1), "better"),
+        (shifted(0.01, 0.01), "tie"),
+        (shifted(0.0, 0.5), "unresolved"),
+        (BASE, "tie"),
+    ],
+)
+def test_verdicts(rival, verdict):
+    (found,) = stats.compared(BASE, [rival], delta=0.05)
+    assert found.verdict == verdict
+
+
+def test_a_small_but_certain_difference_inside_delta_is_a_tie_not_worse():
+    (found,) = stats.compared(BASE, [shifted(0.02)], delta=0.05)
+    assert (found.verdict, found.p < 0.001) == ("tie", True)
+
+
+def test_unresolved_says_how_many_seeds_it_would_take():
+    (found,) = stats.compared(BASE, [shifted(0.0, 0.5)], delta=0.1)
+    sd = np.std(np.subtract(shifted(0.0, 0.5), BASE), ddof=1)
+    assert found.seeds_needed == math.ceil(((1.959964 + 0.841621) * sd / 0.1) ** 2)
+
+
+def test_a_resolved_verdict_asks_for_no_more_seeds():
+    (found,) = stats.compared(BASE, [shifted(0.5)], delta=0.05)
+    assert found.seeds_needed is None
+
+
+def test_equal_strategies_are_rarely_told_apart():
+    """A/A with 12 rivals whose losses come from one distribution: false verdicts stay near 5% of the studies."""
+    rng = np.random.default_rng(0)
+    false = 0
+    for _ in range(60):
+        found = stats.compared(rng.normal(1, 0.1, 12), rng.normal(1, 0.1, (12, 12)), delta=0.01)
+        false += any(d.verdict in ("better", "worse") for d in found)
+    assert false <= 8  # binomial(60, 0.05) exceeds 8 once in 300 times
+
+
+def test_a_gap_of_three_deviations_is_found():
+    rng = np.random.default_rng(1)
+    found = [
+        stats.compared(rng.normal(1, 0.1, 12), rng.normal([[1.3]] * 12, 0.1, (12, 12)), delta=0.01)[0].verdict
+        for _ in range(20)
+    ]
+    assert found.count("worse") >= 19

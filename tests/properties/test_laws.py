@@ -1,0 +1,276 @@
+"""Laws of the algebra, over random trees of schedules."""
+
+import json
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
+
+import ratewise as rw
+from ratewise.core.schedule import Ramp, Schedule
+from ratewise.errors import ScheduleError
+
+settings.register_profile(
+    "laws", max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile("laws")
+
+NAMES = {name: getattr(rw, name) for name in dir(rw) if name[0] != "_" and name not in ("compare", "strategy")}
+
+EASES = ("linear", "cosine", "polynomial", "polynomial(2.5)", "polynomial(0.5)", "1-sqrt", "rex", "rex(0.9)")
+EXACT = ("linear", "1-sqrt", "rex")  # only + - * / and sqrt
+
+rates = st.one_of(st.sampled_from([0.0, 1.0, 0.1, 3e-4]), st.floats(1e-6, 10.0))
+lengths = st.one_of(st.integers(1, 8), st.integers(1, 10_000))
+positions = st.one_of(st.integers(-3, 60), st.integers(-3, 2**53), st.floats(-10, 1e6), st.floats(allow_nan=False))
+typed = st.one_of(
+    st.floats(0.01, 1.0).map(lambda x: rw.fraction(round(x, 3))), st.integers(1, 5).map(rw.epochs),
+    st.integers(1, 10_000).map(rw.samples), st.integers(1, 10**6).map(rw.tokens),
+)  # fmt: skip
+ends = st.sampled_from(["[)", "(]", "()", "[]"])
+
+
+def ramps(steps: Any = lengths, eases: Any = EASES) -> Any:
+    return st.builds(lambda *a, **k: Ramp(*a, **k), rates, rates, steps, ease=st.sampled_from(eases), ends=ends)
+
+
+bounded_shapes = st.one_of(
+    ramps(),
+    ramps(st.floats(0.5, 40.0)),
+    st.builds(rw.Constant, rates, lengths),
+    st.builds(lambda a, b, n: Ramp(a + 1e-3, b + 1e-3, n, ease="geometric"), rates, rates, lengths),
+    st.builds(lambda v, g, e, n: rw.Exponential(v, g, e, n), rates, st.floats(0.01, 1.0), lengths, lengths),
+    st.builds(lambda v, d, e, p, n: rw.InverseTime(v, d, e, p, n), rates, rates, lengths, rates, lengths),
+)
+endless_shapes = st.one_of(
+    st.builds(rw.Constant, rates),
+    st.builds(lambda v, g, e: rw.Exponential(v, g, e), rates, st.floats(0.01, 1.0), lengths),
+    st.builds(lambda v, d, e: rw.InverseTime(v, d, e), rates, rates, lengths),
+    st.lists(st.tuples(rates, st.integers(1, 500)), unique_by=lambda x: x[1], max_size=5).map(
+        lambda x: rw.Piecewise([1.0, *(v for v, _ in x)], sorted(m for _, m in x))
+    ),
+)
+
+
+def extended(inner: Any) -> Any:
+    """One operator around schedules with a length."""
+    return st.one_of(
+        st.tuples(inner, inner).map(lambda x: x[0] >> x[1]),
+        st.tuples(inner, inner).map(lambda x: x[0] * x[1]),
+        st.tuples(inner, inner).map(lambda x: x[0] + x[1]),
+        st.tuples(inner, rates).map(lambda x: x[1] * x[0]),
+        st.tuples(inner, rates).map(lambda x: x[0] + x[1]),
+        st.tuples(inner, lengths, st.one_of(st.none(), rates)).map(lambda x: x[0].warmup(x[1], start=x[2])),
+        st.tuples(inner, lengths, rates).map(lambda x: x[0].cooldown(x[1], x[2])),
+        st.tuples(inner, lengths).map(lambda x: x[0].until(x[1])),
+        st.tuples(inner, lengths).map(lambda x: x[0].after(x[1]) if x[0].steps > x[1] else x[0]),
+        st.tuples(inner, st.integers(1, 4), st.sampled_from([1.0, 2.0, 1.3]), st.sampled_from([1.0, 0.5])).map(
+            lambda x: x[0].repeat(*x[1:])
+        ),
+        st.tuples(inner, st.integers(1, 40)).map(lambda x: x[0].stairs(x[1])),
+        st.tuples(inner, st.sampled_from([0.5, 1.0, 1.1, 2.0, 3.7])).map(lambda x: x[0].stretch(x[1])),
+        st.tuples(inner, rates, rates).map(lambda x: x[0].clip(min(x[1:]), max(x[1:]))),
+    )
+
+
+bounded = st.recursive(bounded_shapes, extended, max_leaves=6)
+schedules = st.one_of(
+    bounded,
+    endless_shapes,
+    st.tuples(bounded, endless_shapes).map(lambda x: x[0] >> x[1]),
+    bounded.map(lambda x: x.repeat()),
+    st.tuples(endless_shapes, bounded).map(lambda x: x[0] * x[1]),
+    st.tuples(endless_shapes, st.integers(1, 20)).map(lambda x: x[0].stairs(x[1]).stretch(1.5)),
+)
+unresolved = st.one_of(
+    ramps(st.none()),
+    ramps(typed),
+    st.tuples(ramps(st.none()), ramps(typed)).map(lambda x: x[0] >> x[1]),
+    st.tuples(endless_shapes, typed).map(lambda x: x[0].warmup(x[1], start=0.0).cooldown(x[1])),
+    st.tuples(rates, typed).map(lambda x: rw.Exponential(x[0], 0.5, x[1]).stairs(x[1])),
+    st.tuples(ramps(typed), st.integers(1, 4), st.sampled_from([1.0, 2.0])).map(lambda x: x[0].repeat(x[1], x[2])),
+    st.tuples(ramps(st.none()), st.integers(1, 4)).map(lambda x: x[0].repeat(x[1])),
+    st.tuples(ramps(typed), ramps(st.none())).map(lambda x: x[0] * x[1]),
+    st.tuples(ramps(typed), typed).map(lambda x: x[0].until(x[1])),
+    st.tuples(ramps(st.none()), typed).map(lambda x: x[0].stretch(1.3).clip(0.0, 1.0) >> x[0].until(x[1])),
+)
+
+RUN = rw.Horizon(
+    total_steps=0, epochs=20, dataset_size=1000, batch_size=8, accumulation=2, tokens_per_sample=100
+)  # 63 updates to an epoch, 1260 in all
+
+
+# -- joining and pointwise ---------------------------------------------------------------------------------------
+
+
+@given(bounded, bounded, schedules, positions)
+def test_joining_is_associative(a: Schedule, b: Schedule, c: Schedule, t: float) -> None:
+    assert (a >> b) >> c == a >> (b >> c)
+    assert hash((a >> b) >> c) == hash(a >> (b >> c))
+    assert ((a >> b) >> c)(t) == (a >> (b >> c))(t)
+
+
+@given(schedules, schedules, schedules)
+def test_products_and_sums_are_associative(a: Schedule, b: Schedule, c: Schedule) -> None:
+    assert (a * b) * c == a * (b * c)
+    assert (a + b) + c == a + (b + c)
+
+
+@given(bounded, schedules, st.integers(0, 10_000))
+def test_the_second_piece_starts_at_its_own_zero(a: Schedule, b: Schedule, t: int) -> None:
+    assume(a.steps == int(a.steps))
+    assert (a >> b)(a.steps + t) == b(t)
+    assert (a >> b)(-1) == a(0)
+    assert (a >> b)(a.steps - 1) == a(a.steps - 1)
+
+
+@given(schedules, st.integers(1, 2000), st.integers(-2, 5000))
+def test_cutting_and_dropping_is_the_whole(a: Schedule, n: int, t: int) -> None:
+    assume(a.steps is None or n < a.steps)
+    assert (a.until(n) >> a.after(n))(t) == a(t)
+    assert a.until(n).steps == n
+
+
+@given(schedules, rates, positions)
+def test_numbers_keep_the_length_and_act_pointwise(a: Schedule, k: float, t: float) -> None:
+    assert (k * a)(t) == pytest.approx(k * a(t), rel=1e-14)  # stored flat, so numbers may be grouped otherwise
+    assert (a + k)(t) == a(t) + k
+    assert (k * a).steps == a.steps == (a + k).steps
+
+
+@given(bounded, bounded, positions)
+def test_the_shorter_holds_its_end(a: Schedule, b: Schedule, t: float) -> None:
+    assert (a * b)(t) == pytest.approx(a(t) * b(t), rel=1e-14)
+    assert (a + b)(t) == pytest.approx(a(t) + b(t), rel=1e-14)
+    assert (a * b).steps == max(a.steps, b.steps)
+
+
+@given(schedules, positions, st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.7]))
+def test_stretching_slows_time_down(a: Schedule, t: float, f: float) -> None:
+    assert a.stretch(f)(t) == a(min(max(t, 0) / f, 2.0**62))
+
+
+# -- totality ----------------------------------------------------------------------------------------------------
+
+
+@given(schedules, positions)
+def test_every_position_has_a_finite_value(a: Schedule, t: float) -> None:
+    assert math.isfinite(a(t))
+    assert a(min(t, 0)) == a(0)
+    assert a(-math.inf) == a(-(10**400)) == a(0)
+    assert a(math.inf) == a(10**400) == a(2**62)
+    if a.steps is not None:  # a length between two updates is reached, but for rounding, by the next one
+        assert a(math.ceil(a.steps) + 1 + abs(t)) == a(math.inf)
+
+
+@given(ramps(), positions)
+def test_a_ramp_stays_between_its_ends_and_reaches_its_end(a: Ramp, t: float) -> None:
+    assert min(a.start, a.end) <= a(t) <= max(a.start, a.end)
+    assert a(a.steps) == a.end
+
+
+@given(ramps(st.integers(1, 300)))
+def test_a_ramp_never_turns_back(a: Ramp) -> None:
+    values = [a(t) for t in range(a.steps + 1)]  # type: ignore[operator,arg-type]
+    steps = [y - x for x, y in zip(values, values[1:], strict=False)]
+    noise = 4 * math.ulp(max(map(abs, values)))
+    assert all(s >= -noise for s in steps) if a.start <= a.end else all(s <= noise for s in steps)
+
+
+# -- round trips -------------------------------------------------------------------------------------------------
+
+
+@given(st.one_of(schedules, unresolved))
+def test_every_round_trip_gives_an_equal_schedule(a: Schedule) -> None:
+    assert eval(repr(a), NAMES) == a
+    assert rw.parse(repr(a)) == a
+    assert rw.from_dict(a.to_dict()) == a
+    assert rw.from_dict(json.loads(json.dumps(a.to_dict()))) == a
+    again = pickle.loads(pickle.dumps(a))
+    assert again == a
+    assert hash(again) == hash(a)
+    assert repr(again) == repr(a)
+
+
+# -- lists and arrays --------------------------------------------------------------------------------------------
+
+
+@given(schedules, st.integers(-5, 50), st.integers(0, 300))
+def test_values_are_bit_for_bit_those_of_calls(a: Schedule, start: int, n: int) -> None:
+    assert a.values(start, start + n) == [a(t) for t in range(start, start + n)]
+
+
+exact_schedules = st.recursive(
+    ramps(eases=EXACT),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map(lambda x: x[0] >> x[1]),
+        st.tuples(inner, inner).map(lambda x: x[0] * x[1]),
+        st.tuples(inner, st.integers(1, 9)).map(lambda x: x[0].stairs(x[1])),
+        st.tuples(inner, st.sampled_from([1.0, 2.0, 1.3])).map(lambda x: x[0].repeat(3, x[1])),
+        inner.map(lambda x: x.stretch(1.7).clip(0.1, 0.9)),
+    ),
+    max_leaves=5,
+)
+arrays = st.lists(st.one_of(st.integers(-5, 100), st.integers(-5, 2**53)), min_size=1, max_size=20)
+
+
+@given(exact_schedules, arrays, st.booleans())
+def test_numpy_is_bit_for_bit_where_only_arithmetic_is_used(a: Schedule, t: list[int], ordered: bool) -> None:
+    t = sorted(t) if ordered else t
+    assert a(np.array(t)).tolist() == [a(x) for x in t]
+    assert a(np.array(t, dtype=float)).tolist() == [a(float(x)) for x in t]
+
+
+@given(schedules, arrays)
+def test_numpy_is_within_a_few_ulp_elsewhere(a: Schedule, t: list[int]) -> None:
+    np.testing.assert_allclose(a(np.array(t)), [a(x) for x in t], rtol=5e-15, atol=1e-300)
+
+
+# -- over a horizon ----------------------------------------------------------------------------------------------
+
+
+@given(st.one_of(schedules, unresolved), st.sampled_from([RUN, rw.Horizon(total_steps=700), 37, 1]))
+def test_over_settles_every_length_or_says_why_not(a: Schedule, run: Any) -> None:
+    total = rw.Horizon.of(run).total_steps
+    try:
+        b = a.over(run)
+    except ScheduleError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    assert b.steps is not None
+    assert b.steps <= total
+    assert b.over(run) == b
+    assert math.isfinite(b(0) + b(total) + b(-1) + b(10**9))
+    assert b.values(0, 50) == [b(t) for t in range(50)]
+    if a.steps is not None and not isinstance(a.steps, rw.Length):
+        assert b == a
+    assert eval(repr(b), NAMES) == b
+
+
+@given(ramps(st.none()), st.integers(1, 10**9))
+def test_an_open_ramp_fills_the_run(a: Ramp, n: int) -> None:
+    assert a.over(n).steps == n
+
+
+@given(st.lists(typed, min_size=1, max_size=6))
+def test_joints_are_the_rounded_sums_not_sums_of_rounded_lengths(lengths: list[rw.Length]) -> None:
+    exact = [RUN.updates(x) for x in lengths]
+    assume(sum(exact) + 1 <= RUN.total_steps)
+    assume(min(exact) >= 1)
+    pieces = [rw.Linear(1.0, 0.0, x) for x in lengths]
+    b = rw.sequence(*pieces, rw.Constant(0.0)).over(RUN)
+    joint = 0
+    for i, piece in enumerate(b.pieces[:-1], 1):  # type: ignore[attr-defined]
+        joint += piece.steps
+        assert joint == math.floor(sum(exact[:i]) + 1 / 2)
+
+
+@pytest.mark.parametrize("depth", [3, 45])
+def test_deep_nesting_prints_and_reads_back(depth: int) -> None:
+    a: Schedule = rw.Linear(1.0, 0.0, 10)
+    for i in range(depth):
+        a = [a.clip(0.0, 1.0), 2.0 * (a + 1.0), a >> a.stretch(2.0)][i % 3] if i < 9 else a.clip(0.0, 1.0)
+    assert eval(repr(a), NAMES) == a == rw.parse(repr(a)) == rw.from_dict(a.to_dict())
