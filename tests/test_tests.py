@@ -50,7 +50,7 @@ PERTURBATIONS: dict[str, tuple[Any, Any, Any]] = {
     "the warm-up starts at zero": (ENDS, "(]", SWAPPED_ENDS["(]"]),
     "open ends lose a part": (ENDS, "()", (1, 0)),
     "closed ends keep a part": (ENDS, "[]", (0, 0)),
-    "start and end are swapped": (Ramp, "_constants", property(lambda self: _swapped(self))),
+    "start and end are swapped": (Ramp, "_constants", property(_swapped)),
     "cosine is a sine": (ease.EASES, "cosine", eased(lambda x: math.sin(math.pi * x / 2))),
     "cosine is a line": (ease.EASES, "cosine", eased(lambda x: x)),
     "linear is bent": (ease.EASES, "linear", eased(lambda x: x**1.000001)),

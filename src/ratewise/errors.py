@@ -84,12 +84,16 @@ class MissingDependency(RatewiseError, ImportError):
         return type(self), (self.package, self.extra, self.where)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the known name closest to ``name``, else the list of names."""
     from difflib import get_close_matches
 
     names = sorted(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    given = name[:60] if isinstance(name, str) else ""
+    folded = {known.lower(): known for known in names}
+    close = get_close_matches(given, names, n=1, cutoff=0.5)
+    if not close:
+        close = [folded[known] for known in get_close_matches(given.lower(), folded, n=1, cutoff=0.5)]
     if not close:  # "lineer_decay" and "decay" share little by ratio, but one contains the other
-        close = [known for known in names if name and (name in known or known in name)][:1]
+        close = [known for known in names if given and (given in known or known in given)][:1]
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(names)}."

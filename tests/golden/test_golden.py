@@ -15,7 +15,7 @@ HIGH, LOW = 0.85355339059327376220, 0.14644660940672623780  # (2 +- sqrt(2)) / 4
 NAMES = {name: getattr(rw, name) for name in dir(rw) if name[0] != "_" and name not in ("compare", "strategy")}
 
 
-def F(text: str) -> float:  # noqa: N802
+def F(text: str) -> float:
     """A fraction as a float."""
     return float(Fraction(text))
 

@@ -17,12 +17,18 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 MODES = [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}, {"steps_per_execution": 3}]
 
 
+THIRD_PARTY = (
+    "ignore:__array__ implementation:DeprecationWarning",  # Keras 3.15 hands numpy 2 tensors of an older protocol
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning",  # torch 2.13's own compiler uses it
+)
+
+
 def pytest_collection_modifyitems(items):
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
-            # Keras 3.15 calls numpy.array on tensors whose __array__ predates numpy 2
-            item.add_marker(pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"))
+            for line in THIRD_PARTY:
+                item.add_marker(pytest.mark.filterwarnings(line))
 
 
 @pytest.fixture(params=MODES, ids=lambda mode: "=".join(map(str, *mode.items())))

@@ -56,7 +56,7 @@ def test_a_saved_model_goes_on_in_a_fresh_process(make, callbacks, probe, train,
     train(half, 6, callbacks=callbacks)
     half.save(tmp_path / "half.keras")
     fresh = in_a_fresh_process(tmp_path / "half.keras")
-    assert "" == fresh.stderr if fresh.returncode else True
+    assert fresh.returncode == 0, fresh.stderr
     assert near(expected) == json.loads(fresh.stdout)
 
 
@@ -66,7 +66,7 @@ def test_without_ratewise_a_model_loads_for_inference_only(probe, train, tmp_pat
     expected, _ = train(model, 6)
     model.save(tmp_path / "model.keras")
     assert expected == json.loads(in_a_fresh_process(tmp_path / "model.keras", "", compiled=False).stdout)
-    assert 0 != in_a_fresh_process(tmp_path / "model.keras", "").returncode
+    assert in_a_fresh_process(tmp_path / "model.keras", "").returncode != 0
 
 
 def test_a_followed_model_loads_as_it_stands(probe, train, near, tmp_path, weights):

@@ -10,9 +10,10 @@ from ratewise.errors import ScheduleError, UnknownName
 from ratewise.lab.catalogue import CATALOGUE
 from ratewise.lab.strategy import Strategy, scaled, strategy
 
-NAMES = (
-    "fixed time_based step_decay exponential_decay adagrad rmsprop adam warmup cyclical one_cycle cosine linear adamw"
-).split()
+NAMES = [
+    *("fixed", "time_based", "step_decay", "exponential_decay", "adagrad", "rmsprop", "adam"),
+    *("warmup", "cyclical", "one_cycle", "cosine", "linear", "adamw"),
+]
 
 
 def test_the_catalogue_holds_the_classical_strategies_and_the_modern_ones():

@@ -1,5 +1,6 @@
 """Laws of the algebra, over random trees of schedules."""
 
+import itertools
 import json
 import math
 import pickle
@@ -34,7 +35,7 @@ ends = st.sampled_from(["[)", "(]", "()", "[]"])
 
 
 def ramps(steps: Any = lengths, eases: Any = EASES) -> Any:
-    return st.builds(lambda *a, **k: Ramp(*a, **k), rates, rates, steps, ease=st.sampled_from(eases), ends=ends)
+    return st.builds(Ramp, rates, rates, steps, ease=st.sampled_from(eases), ends=ends)
 
 
 bounded_shapes = st.one_of(
@@ -42,13 +43,13 @@ bounded_shapes = st.one_of(
     ramps(st.floats(0.5, 40.0)),
     st.builds(rw.Constant, rates, lengths),
     st.builds(lambda a, b, n: Ramp(a + 1e-3, b + 1e-3, n, ease="geometric"), rates, rates, lengths),
-    st.builds(lambda v, g, e, n: rw.Exponential(v, g, e, n), rates, st.floats(0.01, 1.0), lengths, lengths),
-    st.builds(lambda v, d, e, p, n: rw.InverseTime(v, d, e, p, n), rates, rates, lengths, rates, lengths),
+    st.builds(rw.Exponential, rates, st.floats(0.01, 1.0), lengths, lengths),
+    st.builds(rw.InverseTime, rates, rates, lengths, rates, lengths),
 )
 endless_shapes = st.one_of(
     st.builds(rw.Constant, rates),
-    st.builds(lambda v, g, e: rw.Exponential(v, g, e), rates, st.floats(0.01, 1.0), lengths),
-    st.builds(lambda v, d, e: rw.InverseTime(v, d, e), rates, rates, lengths),
+    st.builds(rw.Exponential, rates, st.floats(0.01, 1.0), lengths),
+    st.builds(rw.InverseTime, rates, rates, lengths),
     st.lists(st.tuples(rates, st.integers(1, 500)), unique_by=lambda x: x[1], max_size=5).map(
         lambda x: rw.Piecewise([1.0, *(v for v, _ in x)], sorted(m for _, m in x))
     ),
@@ -68,7 +69,7 @@ def extended(inner: Any) -> Any:
         st.tuples(inner, lengths).map(lambda x: x[0].until(x[1])),
         st.tuples(inner, lengths).map(lambda x: x[0].after(x[1]) if x[0].steps > x[1] else x[0]),
         st.tuples(inner, st.integers(1, 4), st.sampled_from([1.0, 2.0, 1.3]), st.sampled_from([1.0, 0.5])).map(
-            lambda x: x[0].repeat(*x[1:])
+            lambda x: x[0].repeat(*x[1:]) if x[0].steps >= 1 else x[0]
         ),
         st.tuples(inner, st.integers(1, 40)).map(lambda x: x[0].stairs(x[1])),
         st.tuples(inner, st.sampled_from([0.5, 1.0, 1.1, 2.0, 3.7])).map(lambda x: x[0].stretch(x[1])),
@@ -122,7 +123,7 @@ def test_products_and_sums_are_associative(a: Schedule, b: Schedule, c: Schedule
 @given(bounded, schedules, st.integers(0, 10_000))
 def test_the_second_piece_starts_at_its_own_zero(a: Schedule, b: Schedule, t: int) -> None:
     assume(a.steps == int(a.steps))
-    assert (a >> b)(a.steps + t) == b(t)
+    assert (a >> b)(a.steps + t) == pytest.approx(b(t), rel=1e-9)  # b may have joints between two updates
     assert (a >> b)(-1) == a(0)
     assert (a >> b)(a.steps - 1) == a(a.steps - 1)
 
@@ -150,7 +151,7 @@ def test_the_shorter_holds_its_end(a: Schedule, b: Schedule, t: float) -> None:
 
 @given(schedules, positions, st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.7]))
 def test_stretching_slows_time_down(a: Schedule, t: float, f: float) -> None:
-    assert a.stretch(f)(t) == a(min(max(t, 0) / f, 2.0**62))
+    assert a.stretch(f)(t) == a(min(min(max(t, 0), 2**53) / f, 2.0**53))
 
 
 # -- totality ----------------------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ def test_every_position_has_a_finite_value(a: Schedule, t: float) -> None:
     assert math.isfinite(a(t))
     assert a(min(t, 0)) == a(0)
     assert a(-math.inf) == a(-(10**400)) == a(0)
-    assert a(math.inf) == a(10**400) == a(2**62)
+    assert a(math.inf) == a(10**400) == a(2**53)
     if a.steps is not None:  # a length between two updates is reached, but for rounding, by the next one
         assert a(math.ceil(a.steps) + 1 + abs(t)) == a(math.inf)
 
@@ -175,7 +176,7 @@ def test_a_ramp_stays_between_its_ends_and_reaches_its_end(a: Ramp, t: float) ->
 @given(ramps(st.integers(1, 300)))
 def test_a_ramp_never_turns_back(a: Ramp) -> None:
     values = [a(t) for t in range(a.steps + 1)]  # type: ignore[operator,arg-type]
-    steps = [y - x for x, y in zip(values, values[1:], strict=False)]
+    steps = [y - x for x, y in itertools.pairwise(values)]
     noise = 4 * math.ulp(max(map(abs, values)))
     assert all(s >= -noise for s in steps) if a.start <= a.end else all(s <= noise for s in steps)
 

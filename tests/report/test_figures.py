@@ -35,6 +35,18 @@ def test_a_strategy_is_finished_once_it_has_a_test_or_a_verdict(result):
     assert figures.progress(result) == (12, 13)
 
 
+@pytest.mark.parametrize(("finished", "expected"), [(True, ""), (None, ""), (False, "unfinished: runs are missing")])
+def test_a_study_may_lack_runs_of_strategies_that_have_a_result(result, finished, expected):
+    assert figures.unfinished(result | {"finished": finished}) == expected
+
+
+def test_a_strategy_whose_numbers_are_all_null_is_not_finished(result):
+    result["strategies"][0].update(
+        verdict=None, test={"metric": "accuracy", "mean": None, "n": 0, "loss": {"mean": None}}
+    )
+    assert figures.unfinished(result | {"finished": False}) == "unfinished: 12 of 13 strategies"
+
+
 def test_differences_are_a_share_of_the_references_loss(result):
     forest = figures.forest(result)
     assert (forest.reference, forest.unit, forest.better) == ("cosine", "% of the reference's loss", "left")

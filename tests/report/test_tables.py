@@ -57,16 +57,27 @@ def test_a_diverged_row_has_empty_cells(result):
 
 
 def test_text_aligns_columns(result):
-    lines = tables.text(result).split("\n\n")[2].splitlines()
+    lines = tables.text(result).split("\n\n")[0].splitlines()
     assert len(lines) == 15
     assert lines[0].index("verdict") == lines[2].index("reference") == lines[3].index("tie")
     assert lines[0].index("test loss") == lines[2].index("0.210")
 
 
-def test_text_begins_with_the_verdict_and_where_it_holds(result):
+def test_text_says_the_verdict_below_the_table_and_where_it_holds(result):
     paragraphs = tables.text(result).split("\n\n")
-    assert paragraphs[0] == result["verdict"]
-    assert paragraphs[1] == f"Valid for: {result['valid_for']}"
+    verdict = paragraphs.index(result["verdict"])
+    assert verdict > 0
+    assert paragraphs[verdict + 1] == f"Valid for: {result['valid_for']}"
+
+
+def test_a_narrow_text_keeps_within_its_width_and_keeps_what_matters_most(result):
+    shown = tables.text({**result, "code": ""}, width=80)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert all(word in shown.splitlines()[0] for word in ("strategy", "verdict", "test loss", "peak rate"))
+
+
+def test_text_ends_with_the_code(result):
+    assert tables.text(result).endswith(result["code"])
 
 
 def test_a_sentence_that_says_valid_for_is_left_alone(result):
@@ -78,7 +89,7 @@ def test_an_unfinished_study_says_so(result):
     result["strategies"][3].update(test=None, verdict=None)
     result["verdict"] = None
     assert "unfinished: 12 of 13 strategies" in tables.text(result)
-    assert tables.text(result).startswith("No verdict yet.")
+    assert "No verdict yet." in tables.text(result)
     assert row(result, "exponential_decay").verdict == "pending"
 
 

@@ -23,7 +23,6 @@ UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     help="Define learning-rate strategies, look at them, and compare them on a task.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -43,7 +42,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
     try:
-        status = app(arguments, prog_name="ratewise", standalone_mode=False)
+        status = app(arguments or ["--help"], prog_name="ratewise", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except UsageError as error:
@@ -78,9 +77,8 @@ def _usage(error: Any) -> str:
         given, known = message.split("'")[1], list(context.command.commands)
         near = get_close_matches(given, known, n=1, cutoff=0.5)
         return f"no such command: {given}." + (f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}.")
-    return message + f" See: ratewise {context.info_name if context and context.parent else ''} --help".replace(
-        "  ", " "
-    )
+    command = context.info_name if context is not None and context.parent else ""
+    return " ".join(f"{message.rstrip('.')}. See: ratewise {command} --help".split())
 
 
 def _version(wanted: bool) -> None:

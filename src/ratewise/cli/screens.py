@@ -79,7 +79,7 @@ def show_card(found: Strategy, steps: int) -> None:
     """Print a strategy's card, its curve, and how to build it."""
     console = _console()
     settings = "".join(f", {name} = {value!r}" for name, value in found.settings_given().items())
-    console.print(f"[bold]{found.name}[/]  ({found.optimizer}{settings})\n")
+    console.print(f"[bold]{found.name}[/]  ({found.optimizer}{settings})\n", soft_wrap=True)
     if found.card:
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(style="bold", no_wrap=True)
@@ -91,13 +91,10 @@ def show_card(found: Strategy, steps: int) -> None:
         for name, value in rows:
             table.add_row(name, value)
         console.print(table)
-    console.print(f"\nlr = {found.lr!r}    over {steps} updates:\n", markup=False)
-    print(found.over(steps).lr.plot())
-    console.print(
-        f'\nimport ratewise\noptimizer, scheduler = ratewise.strategy("{found.name}")'
-        f".torch(model.parameters(), {steps})    # or .keras({steps})",
-        markup=False,
-    )
+    print(f"\nlr = {found.lr!r}\n\nover {steps} updates:\n\n{found.over(steps).lr.plot()}\n")
+    print("import ratewise")
+    print(f'optimizer, scheduler = ratewise.strategy("{found.name}").torch(model.parameters(), {steps})')
+    print(f'optimizer = ratewise.strategy("{found.name}").keras({steps})')
 
 
 def settled(schedule: Schedule, steps: int | None, err: Console) -> Schedule:
@@ -151,10 +148,11 @@ def progress(err: Console) -> Iterator[Callable[[int, int], None]]:
 
 
 def show_result(result: dict[str, Any]) -> None:
-    """Print a comparison: table, verdict, code."""
+    """Print a comparison: table, verdict, code; on a terminal as wide as that is."""
     from ratewise.report import tables
 
-    print(tables.text(result))
+    console = _console()
+    print(tables.text(result, console.width if console.is_terminal else None))
 
 
 def write_page(result: dict[str, Any], path: Path) -> None:

@@ -8,7 +8,7 @@ from ratewise.errors import ScheduleError, nearest
 
 MAX_DEPTH = 64
 
-FAR = 2**62
+FAR = 2**53
 """The longest length in updates, and the furthest position that is told apart from infinity."""
 
 
@@ -43,7 +43,7 @@ def whole(where: str, name: str, value: Any, hint: str = "") -> int:
     if isinstance(plain, bool) or not isinstance(plain, int) or plain < 1:
         raise ScheduleError(f"{where}: {name} must be an integer of at least 1, got {shown(value)}.{hint}")
     if plain > FAR:
-        raise ScheduleError(f"{where}: {name} must be at most 2**62, got {shown(value)}.")
+        raise ScheduleError(f"{where}: {name} must be at most 2**53, got {shown(value)}.")
     return plain
 
 
@@ -51,7 +51,7 @@ def choice(where: str, name: str, value: Any, known: Iterable[str]) -> str:
     """Return ``value`` if it is one of the ``known`` names, or raise a ScheduleError that suggests the nearest."""
     known = tuple(known)
     if not isinstance(value, str) or value not in known:
-        raise ScheduleError(f"{where}: unknown {name} {shown(value)}.{nearest(str(value)[:60], known)}")
+        raise ScheduleError(f"{where}: unknown {name} {shown(value)}.{nearest(value, known)}")
     return value
 
 

@@ -126,14 +126,16 @@ class Horizon:
         for name in ("dataset_size", "batch_size", "tokens_per_sample"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, whole("Horizon", name, getattr(self, name)))
-        unknown = self.total_steps is None or (is_zero(self.total_steps) and self.epochs is not None)
-        object.__setattr__(self, "total_steps", 0 if unknown else whole("Horizon", "total_steps", self.total_steps))
-        if self.epochs is None:
-            if not self.total_steps:
+        if self.total_steps is None or is_zero(self.total_steps):
+            if self.epochs is None:
                 raise ScheduleError(
-                    "Horizon: needs total_steps, or epochs with dataset_size and batch_size, "
+                    "Horizon: needs total_steps of at least 1, or epochs with dataset_size and batch_size, "
                     "for example Horizon(total_steps=10_000)."
                 )
+            object.__setattr__(self, "total_steps", 0)
+        else:
+            object.__setattr__(self, "total_steps", whole("Horizon", "total_steps", self.total_steps))
+        if self.epochs is None:
             return
         object.__setattr__(self, "epochs", positive("Horizon", "epochs", self.epochs))
         if self.dataset_size is None or self.batch_size is None:
@@ -228,7 +230,7 @@ def length(where: str, name: str, value: Any, hint: str = "") -> Updates:
     if type(plain) is float and 0 < plain <= FAR:
         return tidy(plain)
     if type(plain) in (int, float) and plain > FAR:
-        raise ScheduleError(f"{where}: {name} must be at most 2**62 updates, got {shown(value)}.{hint}")
+        raise ScheduleError(f"{where}: {name} must be at most 2**53 updates, got {shown(value)}.{hint}")
     raise ScheduleError(
         f"{where}: {name} must be an integer of at least 1 (optimizer updates) or a length such as epochs(3) or "
         f"fraction(0.1), got {shown(value)}.{hint}"

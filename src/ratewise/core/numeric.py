@@ -146,8 +146,8 @@ class Numpy(Arrays):
         np = self.module
         if t.dtype.kind not in "iuf":
             raise ScheduleError(f"position: must be numbers, got an array of {t.dtype}.")
-        t, whole = t.astype(np.float64), t.dtype.kind != "f"
-        return t if whole else np.nan_to_num(np.clip(t, -FAR, FAR))
+        whole, t = t.dtype.kind != "f", np.clip(t.astype(np.float64), -FAR, FAR)
+        return t if whole else np.nan_to_num(t)
 
     def finish(self, value: Any, t: Any) -> Any:
         return self.module.where(t != t, t, value).astype(t.dtype) if t.dtype.kind == "f" else value
@@ -188,12 +188,12 @@ class Jax(Arrays):
     def prepare(self, t: Any) -> Any:
         np = self.module
         if np.issubdtype(t.dtype, np.integer):
-            self.far = int(np.iinfo(np.result_type(int)).max)
+            self.far = min(int(np.iinfo(np.result_type(int)).max), FAR)
             wraps = t.dtype.kind == "u" and t.dtype.itemsize >= np.result_type(int).itemsize
             return (np.minimum(t, self.far) if wraps else t).astype(np.result_type(int))
         if not np.issubdtype(t.dtype, np.floating):
             raise ScheduleError(f"position: must be numbers, got an array of {t.dtype}.")
-        return np.nan_to_num(np.clip(t.astype(np.result_type(float)), -FAR, FAR))
+        return np.nan_to_num(np.clip(t.astype(np.result_type(float)), float(-FAR), float(FAR)))
 
     def finish(self, value: Any, t: Any) -> Any:
         np = self.module
@@ -278,7 +278,8 @@ class TensorFlow(Arrays):
         return x // y
 
     def power(self, x: Any, y: Any) -> Any:
-        return self.module.pow(self.module.cast(x, self.module.float64), y)
+        tf = self.module
+        return tf.pow(tf.constant(x, tf.float64) if isinstance(x, float) else x, y)  # a bare float would be float32
 
     def full(self, t: Any, value: float) -> Any:
         return self.module.fill(self.module.shape(t), self.module.constant(value, self.module.float64))

@@ -103,7 +103,7 @@ class _Reader:
         if isinstance(node, ast.Call):
             return self.call(node)
         if isinstance(node, ast.Name):
-            hint = f" Write {node.id}(...)." if node.id in FUNCTIONS else nearest(node.id[:60], FUNCTIONS)
+            hint = f" Write {node.id}(...)." if node.id in FUNCTIONS else nearest(node.id, FUNCTIONS)
             raise ScheduleError(f"parse: {node.id[:60]!r} is not a value.{hint}")
         what = checks.shown(node.value, 40) if isinstance(node, ast.Constant) else f"a Python {type(node).__name__}"
         raise ScheduleError(
@@ -184,9 +184,7 @@ def from_dict(data: Any) -> Schedule:
         raise ScheduleError(f"from_dict: needs a dictionary made by to_dict, got {type(data).__name__}.")
     version = data.get("version", 1)
     if version != 1:
-        raise ScheduleError(
-            f"from_dict: version {checks.shown(version, 40)} is not known; this Ratewise reads version 1."
-        )
+        raise ScheduleError(f"from_dict: version must be 1, the one this Ratewise reads, got {checks.shown(version)}.")
     value = _decoded({key: item for key, item in data.items() if key != "version"}, 0)
     if not isinstance(value, Schedule):
         raise ScheduleError("from_dict: the data does not describe a schedule.")
@@ -210,7 +208,7 @@ def _decoded(data: Any, depth: int) -> Any:
     given: dict[Any, Any] = {}
     for key, item in data.items():
         if key not in known and key != "type":
-            raise ScheduleError(f"from_dict: {name} has no {checks.shown(key, 60)}.{nearest(str(key)[:60], known)}")
+            raise ScheduleError(f"from_dict: {name} has no {checks.shown(key, 60)}.{nearest(key, known)}")
         if key != "type":
             given[key] = _decoded(item, depth + 1)
     if kind is shapes.Custom:

@@ -27,7 +27,7 @@ def recipe(function: Callable[_Given, Schedule]) -> Callable[_Given, Schedule]:
     def checked(parameter: str, value: Any) -> Any:
         annotation = parameters.parameters[parameter].annotation
         if annotation is float:
-            return checks.number(name, parameter, value)
+            return (checks.positive if parameter == "gamma" else checks.number)(name, parameter, value)
         if annotation not in (Updates, Updates | None) or (value is None and annotation != Updates):
             return value
         return 0 if parameter in ("warmup", "cooldown") and is_zero(value) else length(name, parameter, value)

@@ -845,7 +845,7 @@ class Stretch(_Wrapper):
         return None if n is None else tidy(Fraction(n) * self._ratio)
 
     def at(self, t: Any, xp: Any) -> Any:
-        return self.base.at(xp.minimum(xp.maximum(xp.real(t), 0.0) / self.factor, FAR), xp)
+        return self.base.at(xp.minimum(xp.maximum(xp.real(t), 0.0) / self.factor, float(FAR)), xp)
 
     def _exact(self, horizon: Horizon | None) -> Exact:
         return self._longer(rounded(self.base._exact(horizon)))

@@ -143,7 +143,7 @@ class Exponential(_Decay):
     def at(self, t: Any, xp: Any) -> Any:
         t = self._local(t, xp)
         whole = xp.floor_divide(t, self.every)
-        rest = xp.real(t - whole * self.every) / self.every
+        rest = xp.real(t % self.every) / self.every  # the remainder is exact, also of floats
         return self.start * xp.powers(self.gamma, whole) * xp.power(self.gamma, rest)
 
     def _start_value(self) -> float:

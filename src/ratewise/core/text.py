@@ -4,6 +4,8 @@ import math
 from dataclasses import MISSING, fields
 from typing import Any
 
+from ratewise.core.checks import whole
+
 
 def call(function: str, value: Any, skip: int = 0) -> str:
     """Return ``function(first, second, keyword=third)``, leaving out what equals the default."""
@@ -19,7 +21,7 @@ def call(function: str, value: Any, skip: int = 0) -> str:
 
 def table(schedule: Any, steps: int, rows: int = 11) -> str:
     """Return ``rows`` evenly spaced positions from 0 to ``steps`` with their values."""
-    last = max(rows - 1, 1)
+    last = max(whole("table", "rows", rows) - 1, 1)
     positions = sorted({round(i * steps / last) for i in range(rows)})
     width = max(len("update"), *(len(str(t)) for t in positions))
     lines = [f"{'update':>{width}}  value"]
@@ -28,7 +30,7 @@ def table(schedule: Any, steps: int, rows: int = 11) -> str:
 
 def plot(schedule: Any, steps: int, width: int = 64, height: int = 12) -> str:
     """Return the curve over updates 0 to ``steps`` - 1 drawn in braille dots, two by four to a character."""
-    columns, rows = max(width, 8) * 2, max(height, 2) * 4
+    columns, rows = max(whole("plot", "width", width), 8) * 2, max(whole("plot", "height", height), 2) * 4
     last = max(steps - 1, 1)
     values = [float(schedule(int(x * last / (columns - 1) + 0.5))) for x in range(columns)]
     low, high = min(0.0, *values), max(0.0, *values)

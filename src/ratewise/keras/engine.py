@@ -71,7 +71,7 @@ class Engine:
         """Give the model the initial values of a seed."""
         if seed not in self._initial:
             keras.utils.set_random_seed(seed)
-            self._initial[seed] = [keras.ops.convert_to_numpy(v) for v in self._make().variables]
+            self._initial[seed] = [v.value.numpy() for v in self._make().variables]
         for variable, value in zip(self._model.variables, self._initial[seed], strict=True):
             variable.assign(value)
 
@@ -109,7 +109,7 @@ class _Loop:
         }
         self._optimizer = build(strategy.optimizer, self._table("lr", strategy.lr), horizon=steps, **settings)
         self._optimizer.build(model.trainable_variables)
-        self._fresh = [keras.ops.convert_to_numpy(v) for v in self._optimizer.variables]
+        self._fresh = [v.value.numpy() for v in self._optimizer.variables]
         self._train = self._compiled(model, loss, *data)
 
     def _table(self, name: str, schedule: Schedule) -> Schedule:
@@ -119,8 +119,9 @@ class _Loop:
         self._tables[name] = table
 
         def lookup(t: Any) -> Any:
-            t = min(t, self._steps - 1) if isinstance(t, int) else tf.minimum(t, self._steps - 1)
-            return first[t] if isinstance(t, int) else tf.gather(table, t)
+            if isinstance(t, int):
+                return first[min(t, self._steps - 1)]
+            return tf.gather(table, tf.minimum(tf.cast(t, tf.int64), self._steps - 1))
 
         return Custom(lookup, steps=self._steps)
 

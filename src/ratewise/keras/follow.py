@@ -69,7 +69,7 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         """Start the schedules at ``initial_epoch``."""
         started, self._started = self._started, True
         optimizer = _inner(self.model.optimizer)
-        if started or not epoch or int(optimizer.iterations):
+        if started or not epoch or _updates(optimizer):
             return
         if _shift(optimizer, self._updates_before(epoch, optimizer), epoch):
             self.model.make_train_function(force=True)
@@ -77,7 +77,7 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the rate that the last update used, and say so once if the run has outlived its schedule."""
         optimizer = _inner(self.model.optimizer)
-        updates, lr = int(optimizer.iterations), _rate(optimizer)
+        updates, lr = _updates(optimizer), _rate(optimizer)
         if logs is not None and lr is not None:
             logs["learning_rate"] = _value(lr, max(updates - 1, 0), _accumulation(optimizer))
         if isinstance(lr, Schedule) and not self._warned and updates > (lr.lr.steps or math.inf):
@@ -98,7 +98,7 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
                 f"gradient_accumulation_steps ({optimizer.gradient_accumulation_steps}) differ. "
                 f"Write Schedule(lr, accumulation={_accumulation(optimizer)})."
             )
-        begun = bool(int(optimizer.iterations))
+        begun = _updates(optimizer) > 0
         changed = self.lr is not None and not (isinstance(rate, Schedule) and _same(rate.lr, wanted.lr, begun))
         if changed:
             optimizer.learning_rate = wanted
@@ -136,6 +136,11 @@ def _inner(optimizer: Any) -> Any:
             "Build its members with ratewise.keras.Schedule instead."
         )
     return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _updates(optimizer: Any) -> int:
+    """The updates made so far; added to 0, because a variable spread over replicas is no number."""
+    return int(keras.ops.add(optimizer.iterations, 0))
 
 
 def _accumulation(optimizer: Any) -> int:
@@ -187,7 +192,7 @@ def _become_scheduled(optimizer: Any, schedules: dict[str, core.Schedule], varia
 
 def _add_velocities(optimizer: Any, variables: list[Any]) -> None:
     """Give an SGD that was compiled without momentum the velocities it would have had, at 0."""
-    if int(optimizer.iterations):
+    if _updates(optimizer):
         raise AdapterError(
             "keras adapter: this SGD has been trained with momentum=0 and has no velocities. "
             'Compile again with SGD(momentum=0.9); "momentum" then follows the schedule.'

@@ -55,6 +55,9 @@ OPTIMIZERS = {
 }  # fmt: skip
 """What ``build`` knows, by name."""
 
+RENAMED = {"alpha": "rho", "beta2": "beta_2"}
+"""torch's names for what Keras has under another."""
+
 
 def build(
     optimizer: str, lr: core.Schedule | float, *, horizon: Horizon | int | None,
@@ -80,7 +83,7 @@ def build(
         horizon: The run, or its number of optimizer updates; None if every length is known.
         momentum: Schedule or number for ``momentum``, or the first beta of the Adam family.
         weight_decay: Schedule or number; None is torch's default (0.01 for ``adamw``, else 0).
-        **settings: Further arguments in torch's names (``eps``, ``alpha``, ``betas``) or in Keras' own, e.g.
+        **settings: Further arguments in torch's names (``eps``, ``alpha``, ``betas``, ``beta2``) or in Keras' own, e.g.
             ``nesterov`` or ``gradient_accumulation_steps`` (which also sets the schedule's ``accumulation``).
 
     Raises:
@@ -109,7 +112,7 @@ def build(
 def _keras_names(optimizer: str, row: Optimizer, settings: dict[str, Any]) -> dict[str, Any]:
     """Translate settings from torch's names and meanings."""
     own = set(inspect.signature(row.plain).parameters) - {"learning_rate", "kwargs"}
-    torch = set(row.defaults)
+    torch = {*row.defaults, *(["beta2"] if "betas" in row.defaults else [])}
     result: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in own | torch:
@@ -124,7 +127,7 @@ def _keras_names(optimizer: str, row: Optimizer, settings: dict[str, Any]) -> di
         elif name == "eps":
             result["epsilon"] = value**2 if row.inner_epsilon else value
         else:
-            result["rho" if name == "alpha" else name] = value
+            result[RENAMED.get(name, name)] = value
     return result
 
 

@@ -9,6 +9,7 @@ import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def planned(
     """Return the plan of a comparison.
 
     Raises:
-        LabError: A strategy appears twice, there are fewer than two, or no verdict would be possible.
+        LabError: A strategy appears twice, or no verdict would be possible.
+        UnknownName: There is no such engine, strategy or optimizer.
     """
     if engine not in ENGINES:
         raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, ENGINES)}")
@@ -100,6 +102,10 @@ def planned(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise LabError(f"compare: strategy {twice[0]!r} is there twice. Give each its own name.")
+    for optimizer in {strategy.optimizer for strategy in chosen} - {"sgd", "adagrad", "rmsprop", "adam", "adamw"}:
+        known = import_module(f"ratewise.{engine}").OPTIMIZERS  # loads the framework, so only where it is needed
+        if optimizer not in known:
+            raise UnknownName(f"unknown optimizer {optimizer!r}.{nearest(optimizer, known)}")
     stats.require_seeds(budget.fresh_seeds, len(chosen) - 1)
     facts = {"description": task.description, "metric": task.metric, "batch_size": task.batch_size}
     return Plan(task.name, task.fingerprint, budget.steps or task.steps, chosen, budget, engine, facts)

@@ -109,13 +109,14 @@ class Store:
             StoreError: There is no such study.
         """
         with self._explained("read"):
-            if self._write:
+            known = self.studies()
+            if name in known:
+                self._study = optuna.load_study(study_name=name, storage=self._storage)
+            elif self._write:
                 with _quiet():
-                    self._study = optuna.create_study(study_name=name, storage=self._storage, load_if_exists=True)
-                return
-            if name not in self.studies():
-                raise StoreError(f"store {self.location}: has no study {name!r}.{nearest(name, self.studies())}")
-            self._study = optuna.load_study(study_name=name, storage=self._storage)
+                    self._study = optuna.create_study(study_name=name, storage=self._storage)
+            else:
+                raise StoreError(f"store {self.location}: has no study {name!r}.{nearest(name, known)}")
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Return the result of every committed run by its key; the first committed one wins."""

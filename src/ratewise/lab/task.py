@@ -177,7 +177,7 @@ def _from_file(path: Path, name: str) -> Task:
         spec.loader.exec_module(module)
         found = getattr(module, name, None)
         task = found() if callable(found) else found
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = _line(error, path)
         raise TaskError(f"{path}: {where}{type(error).__name__}: {error}") from error
     finally:

@@ -145,7 +145,19 @@ def strategies(result: Result) -> list[Result]:
 def progress(result: Result) -> tuple[int, int]:
     """Return how many strategies are finished, and how many there are."""
     found = strategies(result)
-    return sum(bool(s.get("verdict") or s.get("test")) for s in found), len(found)
+    return sum(bool(s.get("verdict")) or _tested(s) for s in found), len(found)
+
+
+def unfinished(result: Result) -> str:
+    """Return ``"unfinished: 12 of 13 strategies"``, empty if nothing is missing."""
+    done, everything = progress(result)
+    if result.get("finished") is True or (done == everything and result.get("finished") is None):
+        return ""
+    return f"unfinished: {done} of {everything} strategies" if done < everything else "unfinished: runs are missing"
+
+
+def _tested(strategy: Result) -> bool:
+    return any(real(found.get("mean")) is not None for found in (part(strategy, "test"), loss(strategy)))
 
 
 def decides_on(result: Result) -> str:

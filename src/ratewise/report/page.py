@@ -96,9 +96,8 @@ def _head(result: Result) -> Markup:
 
 def _header(data: _Data, contents: Markup) -> Markup:
     verdict, *rest = tables.headline(data.result)
-    done, all_of_them = figures.progress(data.result)
-    unfinished = rest.pop() if done < all_of_them else None
-    kind = "report on one strategy" if all_of_them == 1 else f"comparison of {all_of_them} strategies"
+    unfinished = rest.pop() if figures.unfinished(data.result) else None
+    kind = "report on one strategy" if len(data.keys) == 1 else f"comparison of {len(data.keys)} strategies"
     task, description = (str(data.result.get(key) or "") for key in ("task", "description"))
     return tag(
         "header",

@@ -6,6 +6,7 @@
 import math
 import re
 from collections.abc import Iterable
+from textwrap import fill
 from typing import NamedTuple
 
 from ratewise.report import figures
@@ -68,10 +69,17 @@ def grid(result: Result) -> tuple[Row, list[Row], list[str]]:
     return titles, found, kept
 
 
-def text(result: Result) -> str:
-    """Return the verdict, the table and its notes as plain text."""
-    table = "\n".join(_aligned(result))
-    return _paragraphs(*headline(result), table, *notes(result))
+def text(result: Result, width: int | None = None) -> str:
+    """Return the table, its notes, the verdict and the code to paste as plain text.
+
+    Args:
+        result: What a comparison found.
+        width: Characters per line; sentences are broken there, and columns that do not fit are left out, the least
+            important first.
+    """
+    table = "\n".join(_aligned(result, width))
+    sentences = [fill(s, width) if width else s for s in (*notes(result), *headline(result))]
+    return _paragraphs(table, *sentences, _code(result))
 
 
 def markdown(result: Result) -> str:
@@ -86,13 +94,10 @@ def markdown(result: Result) -> str:
 
 def headline(result: Result) -> list[str]:
     """Return what to read first: the verdict, where it is valid, and whether anything is unfinished."""
-    done, all_of_them = figures.progress(result)
     valid = str(result.get("valid_for") or "")
     if valid and not valid.casefold().startswith("valid"):
         valid = f"{VALID}: {valid}"
-    sentences = [str(result.get("verdict") or "No verdict yet."), valid]
-    if done < all_of_them:
-        sentences.append(f"unfinished: {done} of {all_of_them} strategies")
+    sentences = [str(result.get("verdict") or "No verdict yet."), valid, figures.unfinished(result)]
     return [_line(sentence) for sentence in sentences if sentence]
 
 
@@ -206,10 +211,18 @@ def _count(value: object, zero: str = "") -> str:
     return zero if not found else f"{found:.0f}"
 
 
-def _aligned(result: Result) -> list[str]:
+_DISPENSABLE = ("optimizer", "runs", "seeds", "difference", "metric", "diverged")
+"""Which columns a narrow table does without, in this order."""
+
+
+def _aligned(result: Result, width: int | None = None) -> list[str]:
     """The table in columns of equal width."""
     titles, found, kept = grid(result)
-    columns = [[getattr(row, c) or (NONE if i else "") for i, row in enumerate((titles, *found))] for c in kept]
+    cells_of = {c: [getattr(row, c) or (NONE if i else "") for i, row in enumerate((titles, *found))] for c in kept}
+    for least in _DISPENSABLE:
+        if width is not None and sum(2 + max(map(len, cells_of[c])) for c in kept) - 2 > width:
+            kept = [c for c in kept if c != least]
+    columns = [cells_of[c] for c in kept]
     widths = [max(map(len, column)) for column in columns]
     cells = [
         [cell.rjust(width) if c in _RIGHT else cell.ljust(width) for cell in column]
@@ -233,8 +246,14 @@ def _line(sentence: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in sentence).split())
 
 
+def _code(result: Result) -> str:
+    """The code, as it was written but without what would steer a terminal."""
+    code = str(result.get("code") or "").strip("\n")
+    return "".join(c for c in code if c.isprintable() or c == "\n")
+
+
 def _fenced(result: Result) -> str:
-    code = str(result.get("code") or "").strip()
+    code = _code(result)
     if not code:
         return ""
     longest = max(map(len, re.findall("`+", code)), default=0)

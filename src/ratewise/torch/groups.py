@@ -192,8 +192,8 @@ class Knob:
     def hold(self, groups: Sequence[Group]) -> None:
         """Take what the groups hold now as what is expected there."""
         self.held = [self.get(group) for group in groups]
-        self._tensors = [(i, x) for i, x in enumerate(self.held) if isinstance(x, torch.Tensor)]
-        self._plain = not self._tensors and self.index is None
+        self.tensors = [(i, x) for i, x in enumerate(self.held) if isinstance(x, torch.Tensor)]
+        self._plain = not self.tensors and self.index is None
         self._mark()
 
     def get(self, group: Group) -> Any:
@@ -275,7 +275,7 @@ class Knob:
             return True
         if any(self.get(group) is not held for group, held in zip(groups, self.held, strict=False)):
             return False
-        return [x._version for _, x in self._tensors] == self._versions
+        return [x._version for _, x in self.tensors] == self._versions
 
     def mismatch(self, groups: Sequence[Group]) -> tuple[int, float, float] | None:
         """Return (index of the group, intended value, value found) of the first group that holds another value."""
@@ -287,7 +287,7 @@ class Knob:
 
     def _mark(self) -> None:
         """Remember how often each tensor was written: the one way to see an edit in place without reading it."""
-        self._versions = [x._version for _, x in self._tensors]
+        self._versions = [x._version for _, x in self.tensors]
 
 
 def _place(name: str, groups: Sequence[Group]) -> tuple[str, int | None]:

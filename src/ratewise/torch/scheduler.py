@@ -78,7 +78,8 @@ class Scheduler(LRScheduler):
             below Accelerate's wrapper, which calls ``step()`` once for every process.
         on_overrun: Past the end of the run, ``"hold"`` warns once and holds the end value, ``"error"`` raises.
         on_change: Policy of ``load_state_dict`` for trainers that pass none.
-        scaler: A ``GradScaler``; lets ``skipped`` count what it skips. The position needs none.
+        scaler: A ``GradScaler``; lets ``skipped`` count what it skips, from its scale, which is then read before every
+            update (on a GPU that waits for it). The position needs none.
         restart: Detach the Scheduler that the optimizer already has and begin again at update 0.
 
     Raises:
@@ -153,6 +154,7 @@ class Scheduler(LRScheduler):
         self._postponed: Exception | None = None
         self._stray: tuple[str, float, float] | None = None
         self._told = False  # of the overrun
+        self._limit = -1.0
         self._outside = torch.compiler.disable(_call)  # type: ignore[no-untyped-call]
 
     # -- reading ---------------------------------------------------------------------------------------------
@@ -238,15 +240,15 @@ class Scheduler(LRScheduler):
                 self._advance()
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """Step pre hook. The compiler must call out for it: traced, it would recompile at every update."""
-        if is_dynamo_compiling():
+        """Step pre hook. The compiler must leave it alone: traced, it would recompile at every update."""
+        if self._traceable or is_dynamo_compiling():
             self._outside(self._check)
         else:
             self._check()
 
     def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Step post hook."""
-        if is_dynamo_compiling():
+        if self._traceable or is_dynamo_compiling():
             self._outside(self._count)
         else:
             self._count()
@@ -260,7 +262,7 @@ class Scheduler(LRScheduler):
         if found is None:
             self._advance()
             return
-        self._pending, self._limit = found, -1
+        self._pending, self._limit = found, -1.0
         if found.device.type == "cpu":
             self._resolve()  # on a GPU reading it now would stall the stream, so that waits until somebody asks
 
@@ -273,7 +275,7 @@ class Scheduler(LRScheduler):
             for knob in self._knobs:
                 knob.write(groups, t)
         except Exception as error:  # it concerns an update that may never come: raised when it does
-            self._postponed, self._limit = error, -1
+            self._postponed, self._limit = error, -1.0
 
     def _resolve(self) -> None:
         """Find out whether the last update happened, where the kernel decided that."""
@@ -307,7 +309,7 @@ class Scheduler(LRScheduler):
     def _compare(self, knob: Knob, groups: list[Group]) -> None:
         """Somebody wrote the hyperparameter: fine if the value is the same, or if the step is a dry one."""
         if knob is self._lr and self._is_dry(groups):
-            self._apart, self._limit, self._dry_at = True, -1, self._position
+            self._apart, self._limit, self._dry_at = True, -1.0, self._position
             return
         wrong = knob.mismatch(groups)
         if wrong is None:
@@ -369,7 +371,7 @@ class Scheduler(LRScheduler):
 
     def _warn(self, text: str) -> None:
         """Warn in the name of the line that called ``optimizer.step()`` (or ``scheduler.step()``)."""
-        warnings.warn(text, UserWarning, stacklevel=8 if self.clock == "hooks" else 6)
+        warnings.warn(text, UserWarning, stacklevel=7 if self.clock == "hooks" else 6)
 
     def _set_limit(self) -> None:
         """From which position on ``_check`` has to attend to more than the rates."""
@@ -443,6 +445,8 @@ class Scheduler(LRScheduler):
         if self._horizon is not None:
             end = max(self._horizon.total_steps, end if end < math.inf else 0)
         self._end = end
+        # around a compiled step the compiler also takes single functions that handle tensors
+        self._traceable = any(knob.tensors for knob in knobs)
 
     def _write(self) -> None:
         """Write every value at the position anew."""
@@ -682,7 +686,8 @@ def _known(where: str, value: Any, known: tuple[str, ...]) -> str:
 
 def _checked(state: Any, plan: Plan) -> int:
     """The position in ``state``, once it is known to be a Scheduler's and to have the groups of ``plan``."""
-    if not isinstance(state, Mapping) or state.get("format") != FORMAT:
+    keys = {"position", "spec", "base", "lr_scale", "hash", "planned", "history", "skipped", "last_lr", "next_lr"}
+    if not isinstance(state, Mapping) or state.get("format") != FORMAT or not keys <= set(state):
         given = state.get("format") if isinstance(state, Mapping) else type(state).__name__
         raise AdapterError(
             f"load_state_dict: needs a state_dict() of ratewise.torch.Scheduler in format {FORMAT}, got {given!r:.40}. "

@@ -1,0 +1,249 @@
+"""Real comparisons on small real tasks: results, durability, pairing, and what is said about them."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from ratewise import Constant, Cosine, Strategy, Task
+from ratewise.errors import LabError, StoreError, TaskError, UnknownName
+from ratewise.lab.compare import compare, reported
+from ratewise.lab.plan import Budget
+
+SMALL = Budget(steps=40, rates=3, tuning_seeds=2, fresh_seeds=7)
+VOLATILE = ("seconds", "started", "host")
+
+
+def stable(value):
+    """A result without what may differ between two executions of the same comparison."""
+    if isinstance(value, dict):
+        return {key: stable(item) for key, item in value.items() if key not in VOLATILE}
+    return [stable(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "runs.journal"
+
+
+def test_a_comparison_has_the_shape_that_the_json_promises(store):
+    result = compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)
+    assert {"task", "budget", "strategies", "reference", "verdict", "recommended", "code"} <= set(result)
+    for row in result["strategies"]:
+        assert {"name", "optimizer", "peak_lr", "spec", "test", "diverged", "runs", "edge", "verdict"} <= set(row)
+        assert {"metric", "mean", "low", "high", "n", "loss"} <= set(row["test"])
+        assert {"mean", "low", "high"} <= set(row["test"]["loss"])
+    json.dumps(result, allow_nan=False)
+
+
+def test_the_reference_has_the_best_tuning_score_and_every_rival_a_verdict(store):
+    result = compare("wine", ["cosine", "fixed", "adam"], SMALL, store, workers=1)
+    best = min(result["strategies"], key=lambda row: min(x["loss"] for x in row["fan"] if x["diverged"] == 0))
+    assert result["reference"] == best["name"]
+    verdicts = {row["name"]: row["verdict"] for row in result["strategies"]}
+    assert verdicts.pop(result["reference"]) == "reference"
+    assert set(verdicts.values()) <= {"tie", "better", "worse", "unresolved"}
+
+
+def test_the_same_strategy_twice_under_two_names_is_an_exact_tie(store):
+    """Runs are paired: the same settings on the same seeds give the same losses to the last bit."""
+    twins = [Strategy(name, "sgd", Cosine(0.1, 0.0), momentum=0.9) for name in ("one", "two")]
+    one, two = compare("wine", twins, SMALL, store, workers=1)["strategies"]
+    assert one["losses"] == two["losses"]
+    assert {one["verdict"], two["verdict"]} == {"reference", "tie"}
+
+
+def test_two_workers_find_what_one_finds(tmp_path):
+    alone = compare("wine", ["cosine", "adam"], SMALL, tmp_path / "a", workers=1)
+    together = compare("wine", ["cosine", "adam"], SMALL, tmp_path / "b", workers=2)
+    assert stable(alone) == stable(together)
+
+
+def test_finished_runs_are_not_executed_again(store, monkeypatch):
+    first = compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)
+    monkeypatch.setattr("ratewise.lab.compare.execute", lambda job: pytest.fail("executed again"))
+    assert compare("wine", ["cosine", "fixed"], SMALL, store, workers=1) == first
+    assert reported("wine", store) == first
+
+
+def test_more_strategies_and_seeds_reuse_the_runs_that_are_there(store, monkeypatch):
+    compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)
+    executed = []
+    import ratewise.lab.compare as module
+
+    real = module.execute
+    monkeypatch.setattr(module, "execute", lambda job: executed.append(job.run) or real(job))
+    larger = Budget(steps=40, rates=3, tuning_seeds=2, fresh_seeds=8)
+    compare("wine", ["cosine", "fixed", "linear"], larger, store, workers=1)
+    assert sum(run.strategy == "cosine" for run in executed) == 1
+
+
+def test_an_unfinished_study_can_be_reported(store, monkeypatch):
+    import ratewise.lab.compare as module
+
+    real, count = module.execute, iter(range(20))
+
+    def interrupted(job):
+        if next(count) == 9:
+            raise KeyboardInterrupt
+        return real(job)
+
+    monkeypatch.setattr(module, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)
+    partial = reported("wine", store)
+    assert (partial["finished"], partial["verdict"], partial["recommended"]) == (False, None, None)
+    assert sum(row["runs"] for row in partial["strategies"]) == 9
+
+
+def test_divergence_is_data_and_not_a_crash(store):
+    wild = Strategy("wild", "sgd", Constant(1e6), momentum=0.9)
+    result = compare(
+        "wine", ["cosine", wild], Budget(steps=20, rates=3, tuning_seeds=2, fresh_seeds=6, slides=1), store, workers=1
+    )
+    row = next(row for row in result["strategies"] if row["name"] == "wild")
+    assert (row["verdict"], row["peak_lr"], row["test"]["mean"]) == ("diverged", None, None)
+    assert row["diverged"] == row["runs"] == 8
+    assert result["recommended"] == "cosine"
+    assert "wild diverged at every rate" in result["verdict"]
+
+
+def test_when_everything_diverges_nothing_is_recommended(store):
+    wild = [Strategy(name, "sgd", Constant(1e9), momentum=0.9) for name in ("a", "b")]
+    result = compare("wine", wild, Budget(steps=20, rates=3, tuning_seeds=1, fresh_seeds=6, slides=0), store, workers=1)
+    assert (result["reference"], result["recommended"], result["code"]) == (None, None, None)
+    assert "every strategy diverged" in result["verdict"]
+
+
+def linear_task(**changes):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 4)).astype("float32")
+    y = (x @ np.array([1.0, -2.0, 0.5, 0.0]) + 0.1 * rng.normal(size=120)).astype("float32")
+    settings = {"data": (x, y), "model": lambda: torch.nn.Linear(4, 1), "loss": "mse", "steps": 60}
+    return Task("plane", **{**settings, **changes})
+
+
+def test_a_task_defined_in_the_program_itself_trains_in_worker_processes(store):
+    result = compare(linear_task(), ["fixed", "adam"], SMALL, store, workers=2)
+    assert result["metric"] == "mse"
+    assert min(row["test"]["loss"]["mean"] for row in result["strategies"]) < 0.1
+
+
+def test_a_custom_loss_is_used(store):
+    def absolute(output, target):
+        return (output.squeeze(-1) - target).abs().mean()
+
+    result = compare(linear_task(loss=absolute), ["cosine", "linear"], SMALL, store, workers=1)
+    assert result["metric"] == "loss"
+
+
+def test_training_follows_the_schedule_to_the_last_digit(store):
+    """One run by hand, with a plain optimizer and a rate written by hand, has the loss that the lab reports."""
+    task = linear_task()
+    result = compare(task, ["cosine", "fixed"], SMALL, store, workers=1)
+    row = result["strategies"][0]
+    torch.manual_seed(1000)
+    model = task.model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    x, y = (torch.tensor(part) for part in task.splits["train"])
+    for t, batch in enumerate(torch.tensor(task.order(1000, 40))):
+        optimizer.param_groups[0]["lr"] = Cosine(row["peak_lr"], 0.0, 40)(t)
+        optimizer.zero_grad()
+        ((model(x[batch]).reshape(-1) - y[batch]) ** 2).mean().backward()
+        optimizer.step()
+    x, y = (torch.tensor(part) for part in task.splits["test"])
+    with torch.no_grad():
+        expected = float(torch.nn.functional.mse_loss(model(x).reshape(-1), y))
+    assert row["losses"][0] == expected
+
+
+def test_comparing_leaves_the_random_state_of_the_program_alone(store):
+    before = torch.random.get_rng_state()
+    compare(linear_task(), ["fixed", "adam"], SMALL, store, workers=1)
+    assert (torch.random.get_rng_state() == before).all()
+
+
+@pytest.mark.parametrize(
+    ("strategies", "budget", "error", "message"),
+    [
+        (["cosine", "cosine"], SMALL, LabError, "strategy 'cosine' is there twice"),
+        (["cosine", "cosin"], SMALL, UnknownName, "Did you mean 'cosine'"),
+        (["cosine", "fixed"], Budget(steps=9, fresh_seeds=5), LabError, "Use at least 6 fresh seeds"),
+    ],
+)
+def test_plans_that_make_no_sense_are_refused_before_anything_runs(store, strategies, budget, error, message):
+    with pytest.raises(error, match=message):
+        compare("wine", strategies, budget, store)
+    assert not store.exists()
+
+
+def test_an_unknown_engine_and_a_task_without_a_model_are_refused(store):
+    with pytest.raises(UnknownName, match=r"unknown engine 'troch'\. Did you mean 'torch'"):
+        compare("wine", ["cosine", "fixed"], SMALL, store, engine="troch")
+    with pytest.raises(TaskError, match="needs keras_model="):
+        compare(linear_task(), ["cosine", "fixed"], SMALL, store, engine="keras", workers=1)
+
+
+def test_a_model_that_raises_is_one_sentence(store):
+    with pytest.raises(TaskError, match=r"training raised RuntimeError: mat1 and mat2"):
+        compare(linear_task(model=lambda: torch.nn.Linear(7, 1)), ["cosine", "fixed"], SMALL, store, workers=1)
+
+
+def test_a_task_without_a_store_is_not_found(tmp_path):
+    with pytest.raises(StoreError, match="no such file"):
+        reported("wine", tmp_path / "none.journal")
+
+
+KILLED = Budget(steps=60, rates=3, tuning_seeds=2, fresh_seeds=7)
+COMMAND = (
+    "from ratewise.lab.compare import compare; from ratewise.lab.plan import Budget; "
+    f"compare('wine', ['cosine', 'fixed', 'adam'], {KILLED!r}, {{store!r}}, workers={{workers}})"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_comparison_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path, workers):
+    rng = random.Random(workers)
+    undisturbed = compare(
+        "wine",
+        ["cosine", "fixed", "adam"],
+        Budget(steps=60, rates=3, tuning_seeds=2, fresh_seeds=7),
+        tmp_path / "a",
+        workers=1,
+    )
+    path = tmp_path / "b"
+    command = [sys.executable, "-c", COMMAND.format(store=str(path), workers=workers)]
+    killed = 0
+    for attempt in range(9):
+        size = path.stat().st_size if path.exists() else 0
+        process = subprocess.Popen(command, start_new_session=True)
+        goal = size + rng.randrange(5_000, 40_000)
+        while process.poll() is None and (not path.exists() or path.stat().st_size < goal) and attempt < 8:
+            time.sleep(0.002)
+        if process.poll() is None and attempt < 8:
+            os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+        if process.wait() == 0:
+            break
+    result = reported("wine", path)
+    assert killed >= 2
+    assert stable(result) == stable(undisturbed)
+    keys = [json.loads(line)["user_attrs"]["key"] for line in path.read_text().splitlines() if '"key"' in line]
+    assert len(keys) == len(set(keys)) == result["budget"]["runs"]
+
+
+def test_means_and_intervals_are_those_of_the_losses_shown(store):
+    row = compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)["strategies"][0]
+    losses = np.array(row["losses"])
+    half = 2.4469 * losses.std(ddof=1) / math.sqrt(7)  # t quantile of 6 degrees of freedom
+    assert row["test"]["loss"]["mean"] == pytest.approx(losses.mean())
+    assert row["test"]["loss"]["high"] == pytest.approx(losses.mean() + half, rel=1e-4)

@@ -1,0 +1,162 @@
+"""Tasks: splits, paired batch orders, and every way in which a user's data or file can be wrong."""
+
+import numpy as np
+import pytest
+
+from ratewise.errors import TaskError, UnknownName
+from ratewise.lab.task import Task, load
+from ratewise.lab.tasks import TASKS
+
+X = np.random.default_rng(0).normal(size=(50, 3))
+Y = np.arange(50) % 2
+
+
+def task_of(**changes):
+    return Task(**{"name": "toy", "data": (X, Y), "model": None, **changes})
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_built_in_tasks_have_three_splits_that_share_no_example(name):
+    splits = load(name).splits
+    assert set(splits) == {"train", "valid", "test"}
+    seen = [{x.tobytes() for x in inputs} for inputs, _ in splits.values()]
+    if name != "stdlib-chars":  # short windows of text repeat by themselves
+        assert sum(map(len, seen)) == len(set.union(*seen))
+
+
+def test_digits_is_noisy_in_training_labels_alone():
+    noisy, clean = load("digits").splits, load("digits-clean").splits
+    assert np.mean(noisy["train"][1] != clean["train"][1]) == pytest.approx(0.2)
+    for split in ("valid", "test"):
+        assert (noisy[split][1] == clean[split][1]).all()
+    assert {name: len(y) for name, (_, y) in noisy.items()} == {"train": 800, "valid": 397, "test": 600}
+
+
+def test_stdlib_chars_predicts_the_next_character_of_this_very_library():
+    inputs, targets = load("stdlib-chars").splits["train"]
+    assert (inputs.shape[1], inputs.max() < 96, targets.max() < 96) == (12, True, True)
+
+
+def test_the_order_of_batches_depends_on_the_seed_alone_and_covers_each_epoch():
+    task = task_of(batch_size=10)
+    order = task.order(3, 12)
+    assert order.shape == (12, 10)
+    assert (order == task.order(3, 12)).all()
+    assert (order != task.order(4, 12)).any()
+    for epoch in range(4):
+        assert sorted(order[3 * epoch : 3 * epoch + 3].ravel()) == list(range(30))
+
+
+def test_a_longer_run_starts_with_the_batches_of_a_shorter_one():
+    task = task_of(batch_size=7)
+    assert (task.order(1, 20)[:5] == task.order(1, 5)).all()
+
+
+def test_fingerprints_follow_the_data():
+    assert task_of().fingerprint == task_of().fingerprint
+    changed = X.copy()
+    changed[0, 0] += 1
+    others = [
+        task_of(data=(changed, Y)),
+        task_of(batch_size=8),
+        task_of(loss="mse"),
+        task_of(version=2),
+        task_of(name="b"),
+    ]
+    assert len({task_of().fingerprint, *(other.fingerprint for other in others)}) == 6
+
+
+def test_tensors_lists_and_ready_made_splits_are_accepted():
+    import torch
+
+    assert task_of(data=(torch.tensor(X), torch.tensor(Y))).splits["train"][0].dtype == np.float32
+    assert task_of(data=(X.tolist(), Y.tolist())).splits["train"][1].dtype == np.int64
+    ready = {"train": (X, Y), "valid": (X[:5], Y[:5]), "test": (X[5:9], Y[5:9])}
+    assert len(task_of(data=lambda: ready).splits["test"][0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": (X[:0], Y[:0])}, "data is empty"),
+        ({"data": (X, Y[:-1])}, "as many inputs as targets"),
+        ({"data": (X[:3], Y[:3])}, "3 examples cannot be split"),
+        ({"data": X}, "must be a pair"),
+        ({"data": {"train": (X, Y), "valid": (X, Y)}}, "'test' is missing"),
+        ({"data": (X, Y + 0.5)}, "cross_entropy needs whole numbers"),
+        ({"data": (np.where(X > 2, np.nan, X), Y)}, "contain nan or infinity"),
+        ({"data": (np.array(["a"] * 50), Y)}, "cannot be made into arrays"),
+        ({"data": ([[1, 2], [3]], [0, 1])}, "cannot be made into arrays"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_refused(changes, message):
+    with pytest.raises(TaskError, match=message):
+        _ = task_of(**changes).splits
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
+        ({"batch_size": -1}, "batch_size must be an integer of at least 1"),
+        ({"loss": "cross_entrpy"}, "Did you mean 'cross_entropy'"),
+        ({"name": "a/b"}, "without slashes"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(TaskError, match=message):
+        task_of(**changes)
+
+
+def test_a_task_file_is_loaded_with_its_neighbours(tmp_path):
+    (tmp_path / "neighbour_of_the_task.py").write_text("SIZE = 40")
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nfrom neighbour_of_the_task import SIZE\nfrom ratewise import Task\n"
+        "task = Task('mine', data=(np.zeros((SIZE, 2)), np.zeros(SIZE, int)), model=None)\n"
+    )
+    task = load(f"{tmp_path / 'mine.py'}:task")
+    assert (task.name, len(task.splits["train"][0]), task.reference) == ("mine", 24, f"{tmp_path / 'mine.py'}:task")
+
+
+def test_changing_a_task_file_changes_the_fingerprint(tmp_path):
+    path = tmp_path / "mine.py"
+    text = (
+        "import numpy as np\nfrom ratewise import Task\n"
+        "task = Task('mine', data=(np.zeros((9, 2)), np.zeros(9, int)), model=None)\n"
+    )
+    path.write_text(text)
+    first = load(f"{path}:task").fingerprint
+    path.write_text(text + "# another model\n")
+    load.cache_clear()
+    assert load(f"{path}:task").fingerprint != first
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_of_that_name", r"broken\.py: line 1: ModuleNotFoundError: No module named"),
+        ("x = 1\ny = 1 / 0", r"broken\.py: line 2: ZeroDivisionError"),
+        ("def f(:", r"broken\.py: .*SyntaxError"),
+        ("task = 3", r"'task' is not a ratewise Task\. Write task = Task"),
+        ("import sys\nsys.exit(3)", r"broken\.py: line 2: SystemExit"),
+    ],
+)
+def test_a_task_file_that_fails_says_where(tmp_path, text, message):
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(TaskError, match=message):
+        load(f"{tmp_path / 'broken.py'}:task")
+
+
+def test_unknown_tasks_suggest_the_nearest_and_the_form_of_a_file():
+    with pytest.raises(
+        UnknownName, match=r"unknown task 'digit'\. Did you mean 'digits'\? Your own: path/to/file\.py:name"
+    ):
+        load("digit")
+    with pytest.raises(TaskError, match="no such file"):
+        load("nowhere/at_all.py:task")
+
+
+def test_a_file_without_that_name_lists_its_tasks(tmp_path):
+    (tmp_path / "two.py").write_text("from ratewise import Task\nmine = Task('m', data=lambda: 0, model=None)\n")
+    with pytest.raises(TaskError, match=r"'task' is not a ratewise Task\. It defines mine"):
+        load(f"{tmp_path / 'two.py'}:task")
