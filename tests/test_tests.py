@@ -38,6 +38,22 @@ def eased(weight: Callable[[float], float]) -> Callable[..., Any]:
     return lambda span: lambda k, q, xp: weight(k / span.m)
 
 
+def _more(span: ease.Span, extra: float = 1.0) -> ease.Span:
+    return replace(span, parameter=span.parameter + extra)
+
+
+def _equal(kind: Any, n: float, times: int | None) -> Any:
+    return kind(n, times, steps=None if times is None else n * times)
+
+
+_CONSTANTS = Ramp._constants.func
+
+
+def _swapped(ramp: Ramp) -> Any:
+    d, top, m, low, rise, high, falling, weight = _CONSTANTS(ramp)
+    return d, top, m, low, rise, high, not falling, weight
+
+
 SWAPPED_ENDS = {"[)": (1, 0), "(]": (0, 0), "()": (1, 1), "[]": (0, -1)}
 
 PERTURBATIONS: dict[str, tuple[Any, Any, Any]] = {
@@ -65,22 +81,6 @@ PERTURBATIONS: dict[str, tuple[Any, Any, Any]] = {
     "a factor is applied twice": (schedule.Product, "_combine", staticmethod(lambda x, y: x * y * y)),
     "terms are multiplied": (schedule.Sum, "_combine", staticmethod(lambda x, y: x * y)),
 }
-
-
-def _more(span: ease.Span, extra: float = 1.0) -> ease.Span:
-    return replace(span, parameter=span.parameter + extra)
-
-
-def _equal(kind: Any, n: float, times: int | None) -> Any:
-    return kind(n, times, steps=None if times is None else n * times)
-
-
-_CONSTANTS = Ramp._constants.func
-
-
-def _swapped(ramp: Ramp) -> Any:
-    d, top, m, low, rise, high, falling, weight = _CONSTANTS(ramp)
-    return d, top, m, low, rise, high, not falling, weight
 
 
 def test_the_code_as_it_is_passes() -> None:

@@ -49,15 +49,16 @@ from ratewise.core.shapes import (
 )
 
 if TYPE_CHECKING:
+    from ratewise.lab.catalogue import strategy as strategy
     from ratewise.lab.compare import compare as compare
-    from ratewise.lab.strategy import Strategy as Strategy, strategy as strategy
+    from ratewise.lab.strategy import Strategy as Strategy
     from ratewise.lab.task import Task as Task
 
 __version__ = "0.1.0"
 
 _LATER = {
     "Strategy": "ratewise.lab.strategy",
-    "strategy": "ratewise.lab.strategy",
+    "strategy": "ratewise.lab.catalogue",
     "Task": "ratewise.lab.task",
     "compare": "ratewise.lab.compare",
 }

@@ -43,17 +43,21 @@ HOSTILE = [
     "Constant(0.1).__reduce__()", "Constant(0.1)._formula(1, 2)", "Constant(0.1).at(1, 2)", "Constant(0.1).to_dict()",
     "Constant(0.1)(3)", "Constant(0.1).values(0, 10**9)", "Constant(0.1).value", "Constant(0.1).plot()",
     "(lambda: 1)()", "[x for x in ()]", "x := 1", "Constant(0.1) if 1 else 2", "Constant(0.1)[0]", "not 1", "1 < 2",
-    "import os", "x = 1", "Constant(0.1); 2", "Constant(*[0.1])", "Constant(**{'value': 0.1})", "print('x')", "open('x')",
+    "import os", "x = 1", "Constant(0.1); 2", "Constant(*[0.1])", "Constant(**{'value': 0.1})", "print('x')",
+    "open('x')",
     "Custom('os:getcwd')", "Custom('test_parse:unregistered')", "Custom('builtins:eval')", "Custom(1)", "Custom([])",
     "Constant(10**5000)", "Constant(" + "9" * 4000 + ")", "Constant(" + "9" * 5000 + ")", "Constant(1e999)",
-    "Constant(-1e999)", "Linear(1.0, 0.0, 1e300)", "Linear(1.0, 0.0, " + "9" * 4000 + ")", "Constant(9" + "9" * 400 + "/3)",
+    "Constant(-1e999)", "Linear(1.0, 0.0, 1e300)", "Linear(1.0, 0.0, " + "9" * 4000 + ")", "Constant(1/3/0)",
+    "Constant(9" + "9" * 400 + "/3)",
     "Linear(1, 0, 4).repeat(" + "9" * 4000 + ")", "Linear(1, 0, 4).repeat(stretch=1.0000000000000002)",
     "Linear(1, 0, 4).repeat(10000, stretch=1.0000000000000002, gamma=1.1)", "epochs(3)", "Constant(epochs(3))",
-    "Constant(0.1, fraction(9))", "Constant(1/0)", "Constant(0.1) - Constant(0.1)", "-Constant(0.1)", "Constant(0.1) / 2",
+    "Constant(0.1, fraction(9))", "Constant(1/0)", "Constant(0.1) - Constant(0.1)", "-Constant(0.1)",
+    "Constant(0.1) / 2",
     "2 >> Constant(0.1)", "Constant(0.1) >> 2", "2 * 3 * Constant(0.1)", "Constant(0.1) ** 2", "~1", "Constant()",
     "Constant(0.1, 0.2, 0.3, 0.4)", "Constant(valu=0.1)", "Constant(0.1, steps=[])", "Piecewise(0.1, 3)",
     "Piecewise([0.1, 'x'], [3])", "Ramp(0.1, 0.0, 3, 'cosine')", "one_cycle(peek=0.1)", "(" * 300, "(" * 10_000,
-    "-" * 100_000 + "1", "[" * 300 + "]" * 300, "Constant(" * 150 + "1" + ")" * 150, "Constant(0.1)" + ".clip(0)" * 5000,
+    "-" * 100_000 + "1", "[" * 300 + "]" * 300, "Constant(" * 150 + "1" + ")" * 150,
+    "Constant(0.1)" + ".clip(0)" * 5000,
     "a" + ".b" * 10_000, "a" + "()" * 10_000, "1" + "+1" * 50_000, "Constant(0.1)" + "*2" * 20_000, "1" * 2_000_000,
     "Constant(0.1)\x00", "\ud800", "\\", "Constant(0.1)\\d", "1if 2else 3", "Constant('\\d')", "Constant(0.1) >>",
     "Constant(0.1).over(10**9)", "Constant(0.1).then", "Constant(0.1).then()", "0x", "0777", "1__0", "\t\n", "é(1)",
@@ -169,13 +173,14 @@ def test_any_words_of_the_algebra_are_a_schedule_or_a_schedule_error(parts: list
 
 
 arguments = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.builds(lambda: 10**5000), st.binary(max_size=3),
-    st.sampled_from(["cosine", "(]", "[]", "math:sqrt"]), st.integers(1, 20), st.floats(0.01, 1.0), st.complex_numbers(),
-    st.builds(dict, epochs=st.integers(1, 3)), st.builds(object), st.sets(st.integers(), max_size=2),
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.builds(lambda: 10**5000),
+    st.sampled_from(["cosine", "(]", "[]", "math:sqrt"]), st.integers(1, 20), st.floats(0.01, 1.0), st.builds(object),
+    st.builds(dict, epochs=st.integers(1, 3)), st.sets(st.integers(), max_size=2), st.complex_numbers(), st.binary(),
 )  # fmt: skip
 fields = st.sampled_from(
     ["start", "end", "steps", "value", "gamma", "every", "base", "pieces", "operands", "low", "times", "function",
-     "levels", "milestones", "skip", "factor", "length", "shape", "ease", "ends", "decay", "power", "version", "x", 3, None]
+     "levels", "milestones", "skip", "factor", "length", "shape", "ease", "ends", "decay", "power", "version",
+     "x", 3, None]
 )  # fmt: skip
 objects = st.recursive(
     st.one_of(arguments, st.builds(lambda v: {"type": "Constant", "value": v}, arguments)),
@@ -191,13 +196,16 @@ objects = st.recursive(
 @fuzz
 @given(objects)
 def test_any_object_is_a_schedule_or_a_schedule_error(data: Any) -> None:
+    result: Any
     try:
-        schedule = rw.from_dict(data)
+        result = rw.from_dict(data)
     except ScheduleError as error:
-        assert len(str(error).splitlines()) == 1
-        assert len(str(error)) < 1000
+        result = str(error)
+    if isinstance(result, str):
+        assert len(result.splitlines()) == 1
+        assert len(result) < 1000
     else:
-        assert rw.from_dict(schedule.to_dict()) == schedule
+        assert rw.from_dict(result.to_dict()) == result
 
 
 def nested(n: int) -> Any:

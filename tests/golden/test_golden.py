@@ -1,4 +1,4 @@
-"""Values worked out by hand or in exact fractions, at 0, at each joint and its neighbours, at the end and far past it."""
+"""Values worked out by hand or in exact fractions: at 0, at each joint and beside it, at the end and far past it."""
 
 import math
 from fractions import Fraction

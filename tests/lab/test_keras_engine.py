@@ -9,10 +9,10 @@ import tensorflow as tf  # noqa: E402
 import torch  # noqa: E402
 
 from ratewise.keras.engine import Engine  # noqa: E402
+from ratewise.lab.catalogue import strategy  # noqa: E402
 from ratewise.lab.compare import compare  # noqa: E402
+from ratewise.lab.loading import load  # noqa: E402
 from ratewise.lab.plan import Budget  # noqa: E402
-from ratewise.lab.strategy import strategy  # noqa: E402
-from ratewise.lab.task import load  # noqa: E402
 from ratewise.torch.engine import Engine as TorchEngine  # noqa: E402
 
 STEPS = 30

@@ -6,8 +6,9 @@ import pytest
 
 from ratewise.core.shapes import Constant
 from ratewise.errors import LabError
+from ratewise.lab.catalogue import strategy
 from ratewise.lab.plan import Budget, Plan, score
-from ratewise.lab.strategy import Strategy, strategy
+from ratewise.lab.strategy import Strategy
 
 FACTS = {"description": "", "metric": "accuracy", "batch_size": 16}
 

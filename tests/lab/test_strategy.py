@@ -7,8 +7,8 @@ import pytest
 import ratewise
 from ratewise import Constant, Cosine, Linear, Schedule
 from ratewise.errors import ScheduleError, UnknownName
-from ratewise.lab.catalogue import CATALOGUE
-from ratewise.lab.strategy import Strategy, scaled, strategy
+from ratewise.lab.catalogue import CATALOGUE, strategy
+from ratewise.lab.strategy import Strategy, scaled
 
 NAMES = [
     *("fixed", "time_based", "step_decay", "exponential_decay", "adagrad", "rmsprop", "adam"),

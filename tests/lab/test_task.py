@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ratewise.errors import TaskError, UnknownName
-from ratewise.lab.task import Task, load
+from ratewise.lab.loading import load
+from ratewise.lab.task import Task
 from ratewise.lab.tasks import TASKS
 
 X = np.random.default_rng(0).normal(size=(50, 3))

@@ -19,6 +19,7 @@ except ImportError:  # the program is installed with the core, its libraries wit
 
 from ratewise.errors import LabError, RatewiseError, ScheduleError, UnknownName
 
+_INTERRUPTED = 130  # what typer returns when Ctrl-C ended a command
 UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
@@ -44,6 +45,8 @@ def run(arguments: list[str]) -> int:
     try:
         status = app(arguments or ["--help"], prog_name="ratewise", standalone_mode=False)
         sys.stdout.flush()
+        if status == _INTERRUPTED:
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except UsageError as error:
         return _complain(_usage(error), 2)
@@ -125,7 +128,7 @@ def explain(
     Example: ratewise explain one_cycle
     """
     from ratewise.cli import screens
-    from ratewise.lab.strategy import strategy
+    from ratewise.lab.catalogue import strategy
 
     found = strategy(name)
     _print_json(screens.card(found, steps)) if as_json else screens.show_card(found, steps)
@@ -218,6 +221,7 @@ def _finish(result: dict[str, Any], study: str, store: str, html: Path | None, a
     if html is None:
         folder = Path(store).parent if "://" not in store else Path(DEFAULT_STORE).parent
         html = folder / f"{study}.html"
-    screens.write_page(result, html)
     _print_json(result) if as_json else screens.show_result(result)
+    sys.stdout.flush()
+    screens.write_page(result, html)
     err.print(f"report: {html}", soft_wrap=True)

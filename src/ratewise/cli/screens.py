@@ -15,8 +15,8 @@ from ratewise.core.parse import parse
 from ratewise.core.recipes import RECIPES
 from ratewise.core.schedule import Schedule
 from ratewise.errors import ScheduleError
-from ratewise.lab.catalogue import CATALOGUE
-from ratewise.lab.strategy import Strategy, strategy
+from ratewise.lab.catalogue import CATALOGUE, strategy
+from ratewise.lab.strategy import Strategy
 
 MOST_VALUES = 1_000_000
 
@@ -182,6 +182,8 @@ def _write(path: Path, data: bytes) -> None:
             file.write(data)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise

@@ -198,7 +198,7 @@ def _add_velocities(optimizer: Any, variables: list[Any]) -> None:
             'Compile again with SGD(momentum=0.9); "momentum" then follows the schedule.'
         )
     if optimizer.built:
-        optimizer.momentums = optimizer.add_optimizer_variables(variables, "momentum")
+        optimizer.momentums = [optimizer.add_variable_from_reference(v, name="momentum") for v in variables]
 
 
 def _shift(optimizer: Any, updates: int, epoch: int) -> bool:

@@ -74,7 +74,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
 
 def at(schedule: core.Schedule, step: Any, accumulation: int = 1) -> Any:
     """Return the value at ``step`` as a tensor; the counter stays an integer until the schedule has clipped it."""
-    t = keras.ops.convert_to_tensor(step.value if isinstance(step, keras.Variable) else step)
+    t = keras.ops.add(step, 0)  # a tensor of the backend, whatever kind of variable or number the step is
     return keras.ops.cast(schedule(t // accumulation if accumulation > 1 else t), keras.config.floatx())
 
 

@@ -7,6 +7,7 @@ Adagrad 0.1, RMSprop 0.005, Adam 0.01, AdamW with linear decay 0.02.
 
 from ratewise.core import recipes
 from ratewise.core.horizon import fraction
+from ratewise.errors import UnknownName, nearest
 from ratewise.lab.strategy import Card, Strategy
 
 _CENTRE = "The rate is the centre of the search that compare makes in factors of two (measured on small networks)."
@@ -173,3 +174,18 @@ CATALOGUE: dict[str, Strategy] = {
     )
 }  # fmt: skip
 """Every strategy by name, in the order in which ``list`` shows them."""
+
+
+def strategy(name: str) -> Strategy:
+    """Return a strategy of the catalogue by its name.
+
+    Raises:
+        UnknownName: There is no such strategy; the message suggests the nearest.
+
+    Example:
+        >>> strategy("cosine").lr
+        Cosine(0.1, 0.0)
+    """
+    if name not in CATALOGUE:
+        raise UnknownName(f"unknown strategy {name!r}.{nearest(name, CATALOGUE)}")
+    return CATALOGUE[name]

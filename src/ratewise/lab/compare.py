@@ -8,6 +8,7 @@ are tested against it on fresh seeds.
 import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -17,12 +18,13 @@ from typing import Any
 from ratewise.core.schedule import Schedule
 from ratewise.errors import LabError, StoreError, TaskError, UnknownName, nearest
 from ratewise.lab import stats
-from ratewise.lab.catalogue import CATALOGUE
+from ratewise.lab.catalogue import CATALOGUE, strategy as named
+from ratewise.lab.loading import load
 from ratewise.lab.plan import Budget, Choice, Plan, Results, settled
 from ratewise.lab.runs import ENGINES, Job, Run, execute
 from ratewise.lab.store import DEFAULT, Store
-from ratewise.lab.strategy import Strategy, strategy as named
-from ratewise.lab.task import Task, load
+from ratewise.lab.strategy import Strategy
+from ratewise.lab.task import Task
 
 Progress = Callable[[int, int], None]
 Result = dict[str, Any]
@@ -115,31 +117,40 @@ def carried_out(
     plan: Plan, task: Task, results: dict[str, Result], workers: int, progress: Progress | None
 ) -> Iterator[tuple[Run, Result]]:
     """Do whatever is pending until nothing is; yield each run as it finishes and note it in ``results``."""
-    while pending := plan.pending(results):
-        wanted = max(plan.least(), len(results) + len(pending))
-        jobs = [Job(run, settled(plan, run), task.reference or task) for run in pending]
-        for run, result in _executed(jobs, workers):
-            yield run, result
-            results[run.key] = result
-            if progress is not None:
-                progress(len(results), max(wanted, len(results)))
+    with _pool(workers) as execute_all:
+        while pending := plan.pending(results):
+            wanted = max(plan.least(), len(results) + len(pending))
+            jobs = [Job(run, settled(plan, run), task.reference or task) for run in pending]
+            for run, result in execute_all(jobs):
+                yield run, result
+                results[run.key] = result
+                if progress is not None:
+                    progress(len(results), max(wanted, len(results)))
 
 
-def _executed(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Run, Result]]:
-    if workers == 1 or len(jobs) == 1:
-        yield from map(_done, jobs)
+@contextmanager
+def _pool(workers: int) -> Iterator[Callable[[Sequence[Job]], Iterator[tuple[Run, Result]]]]:
+    """A function that carries out jobs, in so many processes, and yields them as they finish."""
+    if workers == 1:
+        yield lambda jobs: map(_done, jobs)
         return
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    from loky import ProcessPoolExecutor, as_completed
+    from loky.process_executor import TerminatedWorkerError
 
-    pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="4*n_jobs")
+    executor = ProcessPoolExecutor(workers, env={"OMP_NUM_THREADS": "1"})  # loky: a script needs no __main__ guard
+
+    def execute_all(jobs: Sequence[Job]) -> Iterator[tuple[Run, Result]]:
+        return (future.result() for future in as_completed([executor.submit(_done, job) for job in jobs]))
+
     try:
-        yield from pool(delayed(_done)(job) for job in jobs)
+        yield execute_all
     except TerminatedWorkerError as error:
         raise TaskError(
             "a worker process was killed (out of memory?). Finished runs are kept: start again to go on, "
             "perhaps with --workers 1."
         ) from error
+    finally:
+        executor.shutdown(kill_workers=True)
 
 
 def _done(job: Job) -> tuple[Run, Result]:

@@ -12,8 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 from ratewise.errors import MissingDependency, RatewiseError, TaskError
+from ratewise.lab.loading import load
 from ratewise.lab.strategy import Strategy
-from ratewise.lab.task import Task, load
+from ratewise.lab.task import Task
 
 ENGINES = ("torch", "keras")
 CURVE_POINTS = 40

@@ -10,7 +10,7 @@ from ratewise.core.horizon import Horizon
 from ratewise.core.parse import from_dict
 from ratewise.core.schedule import Clip, Cooldown, Product, Ramp, Schedule, Sequence, Sum
 from ratewise.core.shapes import Constant, Exponential, InverseTime, Piecewise
-from ratewise.errors import ScheduleError, UnknownName, nearest
+from ratewise.errors import ScheduleError
 
 if TYPE_CHECKING:
     import keras
@@ -212,20 +212,3 @@ def scaled(schedule: Schedule, factor: float) -> Schedule:
 
 def _scaled(operand: Any, factor: float) -> Any:
     return scaled(operand, factor) if isinstance(operand, Schedule) else operand * factor
-
-
-def strategy(name: str) -> Strategy:
-    """Return a strategy of the catalogue by its name.
-
-    Raises:
-        UnknownName: There is no such strategy; the message suggests the nearest.
-
-    Example:
-        >>> strategy("cosine").lr
-        Cosine(0.1, 0.0)
-    """
-    from ratewise.lab.catalogue import CATALOGUE
-
-    if name not in CATALOGUE:
-        raise UnknownName(f"unknown strategy {name!r}.{nearest(name, CATALOGUE)}")
-    return CATALOGUE[name]

@@ -5,18 +5,16 @@ the batches, the same for every strategy: runs are paired.
 """
 
 import hashlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ratewise.errors import TaskError, UnknownName, nearest
+from ratewise.errors import TaskError, nearest
 
 Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 SPLITS = ("train", "valid", "test")
@@ -144,63 +142,3 @@ def _array(part: Any) -> NDArray[Any]:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"its elements are {array.dtype}, not numbers")
     return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
-
-
-@lru_cache(maxsize=16)
-def load(reference: str) -> Task:
-    """Return the built-in task of that name, or the one that ``path/to/file.py:name`` defines.
-
-    Raises:
-        UnknownName: There is no such built-in task; the message suggests the nearest.
-        TaskError: The file cannot be read, raises, or does not define such a task.
-    """
-    from ratewise.lab.tasks import TASKS
-
-    if reference in TASKS:
-        return TASKS[reference]()
-    path, _, name = reference.rpartition(":")
-    if not path.endswith(".py"):
-        raise UnknownName(f"unknown task {reference!r}.{nearest(reference, TASKS)} Your own: path/to/file.py:name.")
-    return _from_file(Path(path), name)
-
-
-def _from_file(path: Path, name: str) -> Task:
-    if not path.is_file():
-        raise TaskError(f"{path}: there is no such file.")
-    spec = importlib.util.spec_from_file_location(f"ratewise_task_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent.resolve()))  # so that the file can import its neighbours
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-        found = getattr(module, name, None)
-        task = found() if callable(found) else found
-    except (Exception, SystemExit) as error:
-        where = _line(error, path)
-        raise TaskError(f"{path}: {where}{type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
-    if not isinstance(task, Task):
-        known = [key for key, value in vars(module).items() if isinstance(value, Task)]
-        hint = f" It defines {', '.join(known)}." if known else " Write task = Task(...) in it."
-        raise TaskError(f"{path}: {name!r} is not a ratewise Task.{hint}")
-    return _with_reference(task, f"{path.resolve()}:{name}")
-
-
-def _with_reference(task: Task, reference: str) -> Task:
-    from dataclasses import replace
-
-    return replace(task, reference=reference)
-
-
-def _line(error: BaseException, path: Path) -> str:
-    """Where in the user's file an exception came from."""
-    lines = []
-    trace = error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename) == path.resolve() or trace.tb_frame.f_code.co_filename == str(path):
-            lines.append(trace.tb_lineno)
-        trace = trace.tb_next
-    return f"line {lines[-1]}: " if lines else ""
