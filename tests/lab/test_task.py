@@ -67,6 +67,23 @@ def test_fingerprints_follow_the_data():
     assert len({task_of().fingerprint, *(other.fingerprint for other in others)}) == 6
 
 
+def test_fingerprints_follow_the_model_and_are_the_same_in_every_process(tmp_path):
+    import subprocess
+    import sys
+
+    text = (
+        "import numpy as np, torch\nfrom ratewise import Task\ndef model(): return torch.nn.Linear(2, {width})\n"
+        "def loss(output, target): return output.sum()\n"
+        "task = Task('t', data=(np.zeros((9, 2)), np.zeros(9, int)), model=model, loss=loss)\nprint(task.fingerprint)\n"
+    )
+    found = []
+    for width in (2, 2, 3):
+        (tmp_path / "script.py").write_text(text.format(width=width))
+        command = [sys.executable, str(tmp_path / "script.py")]
+        found.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert found[0] == found[1] != found[2]
+
+
 def test_tensors_lists_and_ready_made_splits_are_accepted():
     import torch
 

@@ -189,6 +189,8 @@ def compare(
     from ratewise.lab.compare import compare as run_comparison
     from ratewise.lab.plan import Budget
 
+    if engine == "keras":
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded, here or in a worker
     chosen = [screens.strategy_from(text) for text in strategy] if strategy else None
     budget = Budget(steps=steps, rates=rates, tuning_seeds=tuning_seeds, fresh_seeds=fresh_seeds, delta=delta)
     with screens.progress(err) as tick:

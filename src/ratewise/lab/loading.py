@@ -20,7 +20,7 @@ def load(reference: str) -> Task:
         TaskError: The file cannot be read, raises, or does not define such a task.
     """
     if reference in TASKS:
-        return TASKS[reference]()
+        return replace(TASKS[reference](), reference=reference)
     path, _, name = reference.rpartition(":")
     if not path.endswith(".py"):
         raise UnknownName(f"unknown task {reference!r}.{nearest(reference, TASKS)} Your own: path/to/file.py:name.")

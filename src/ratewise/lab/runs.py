@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
@@ -67,9 +66,21 @@ def spec(strategy: Strategy) -> str:
     return f"{strategy.optimizer}(lr={strategy.lr!r}{settings})"
 
 
-@lru_cache(maxsize=4)
+_PREPARED: dict[tuple[str, str], tuple[Task, Any]] = {}
+"""The task and engine of the comparison that this process works for: data is loaded and models compiled once."""
+
+
+def _prepared(planned: Job) -> tuple[Task, Any]:
+    """The job's task and an engine for it; a task that was sent by value counts as the same by its fingerprint."""
+    key = planned.run.task, planned.run.engine
+    if key not in _PREPARED:
+        _PREPARED.clear()
+        task = load(planned.task) if isinstance(planned.task, str) else planned.task
+        _PREPARED[key] = task, _engine(task, planned.run.engine)
+    return _PREPARED[key]
+
+
 def _engine(task: Task, name: str) -> Any:
-    """The engine for a task, made once in each process."""
     model: Callable[[], Any] | None = task.model if name == "torch" else task.keras_model
     if model is None:
         wanted = "model" if name == "torch" else "keras_model"
@@ -95,16 +106,16 @@ def execute(planned: Job) -> dict[str, Any]:
     Raises:
         TaskError: The task's own code raised.
     """
-    task = load(planned.task) if isinstance(planned.task, str) else planned.task
     run, started = planned.run, time.time()
+    name = planned.task if isinstance(planned.task, str) else planned.task.name
     try:
-        engine = _engine(task, run.engine)
+        task, engine = _prepared(planned)
         split = "valid" if run.phase == "tune" else "test"
         losses, loss, metric = engine.run(planned.strategy, run.seed, task.order(run.seed, run.steps), split)
     except RatewiseError:
         raise
     except Exception as error:
-        raise TaskError(f"Task {task.name!r}: training raised {type(error).__name__}: {error}") from error
+        raise TaskError(f"Task {name!r}: training raised {type(error).__name__}: {error}") from error
     return {
         "loss": loss,
         "metric": metric,

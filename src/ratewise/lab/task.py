@@ -5,9 +5,10 @@ the batches, the same for every strategy: runs are paired.
 """
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -126,14 +127,35 @@ class Task:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash of everything that a run's result depends on besides strategy, rate and seed."""
-        digest = hashlib.sha256(repr((self.name, str(self.loss), self.batch_size, self.version)).encode())
+        """A short hash of everything that a run's result depends on besides strategy, rate and seed.
+
+        The model and a loss of one's own count with the text of the module that defines them.
+        """
+        code = [_code(part) for part in (self.model, self.keras_model, self.loss)]
+        digest = hashlib.sha256(repr((self.name, code, self.batch_size, self.version)).encode())
         for name in SPLITS:
             for part in self.splits[name]:
                 digest.update(str((part.dtype, part.shape)).encode() + np.ascontiguousarray(part).tobytes())
         path = self.reference.rpartition(":")[0]
         digest.update(Path(path).read_bytes() if path else b"")  # the model of a user's task stands in its file
         return digest.hexdigest()[:16]
+
+
+def _code(thing: Any) -> str:
+    """What a function does, as text that is the same in every process; other things as they print."""
+    if isinstance(thing, partial):
+        return f"{_code(thing.func)}{thing.args}{thing.keywords}"
+    if not callable(thing):
+        return repr(thing)
+    name = f"{thing.__module__}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+    if name.startswith("ratewise."):
+        return name
+    for owner in (inspect.getmodule(thing), thing):  # a notebook has no module text, but the cell's
+        try:
+            return name + inspect.getsource(owner)  # type: ignore[arg-type]
+        except (OSError, TypeError):
+            continue
+    return name + (thing.__code__.co_code.hex() if hasattr(thing, "__code__") else "")
 
 
 def _array(part: Any) -> NDArray[Any]:
