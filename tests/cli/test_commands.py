@@ -137,12 +137,12 @@ def test_report_shows_what_compare_found(typed):
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["lst"], 2, "no such command: lst. Did you mean list?"),
-        (["list", "--jsn"], 2, "no such option: --jsn. Did you mean --json?"),
+        (["lst"], 2, "no such command: lst. Did you mean 'list'?"),
+        (["list", "--jsn"], 2, "no such option: --jsn. Did you mean '--json'?"),
         (["explain", "cosin"], 2, "unknown strategy 'cosin'. Did you mean 'cosine'?"),
         (["explain"], 2, "Missing argument 'name'"),
         (["compare", "digit"], 2, "unknown task 'digit'. Did you mean 'digits'?"),
-        (["compare", "digits", "--stpes", "3"], 2, "no such option: --stpes. Did you mean --steps?"),
+        (["compare", "digits", "--stpes", "3"], 2, "no such option: --stpes. Did you mean '--steps'?"),
         (["compare", "digits", "--steps", "-3"], 2, "steps must be an integer of at least 1, got -3"),
         (["compare", "digits", "--steps", "x"], 2, "Invalid value for '--steps'"),
         (["compare", "digits", "--engine", "troch"], 2, "Did you mean 'torch'?"),

@@ -3,11 +3,12 @@
 import math
 
 import pytest
+from hypothesis import given, strategies as st
 
 import ratewise as rw
 from ratewise.core.checks import shown
 from ratewise.core.schedule import Cooldown, Ramp, Repeat, Sequence, Stairs
-from ratewise.errors import MissingDependency, ScheduleDetached, nearest
+from ratewise.errors import MissingDependency, ScheduleDetached, ScheduleError, nearest
 
 A = rw.Linear(1.0, 0.0, 4)
 
@@ -139,3 +140,25 @@ def test_values_in_messages_stay_on_one_short_line() -> None:
     assert len(shown("x" * 500)) == 80
     assert shown(10**5000) == "an integer of 16610 bits"
     assert shown(math.nan) == "nan"
+
+
+@given(st.integers(1, 400), st.floats(0.1, 9.0))
+def test_an_open_schedule_that_is_stretched_fills_the_run_exactly(n, factor):
+    whole = rw.Cosine(0.1, 0.0).stretch(factor).over(n)
+    assert whole.steps == n
+    assert (rw.Cosine(0.1, 0.0).stretch(factor) >> rw.Constant(0.9, 10)).over(n + 10)(n) == 0.9
+
+
+@pytest.mark.parametrize("base", [rw.Constant(0.1), rw.Piecewise([0.1, 0.2], [3])])
+def test_repeating_something_endless_needs_a_run_to_know_its_cycles(base):
+    cycles = base.repeat(2)
+    with pytest.raises(ScheduleError, match="has no end, so its cycles have no length"):
+        cycles(5)
+    assert cycles.over(10).steps == 10
+    assert cycles.over(10)(7) == base(2)
+
+
+@pytest.mark.parametrize("t", [100, 150])
+def test_scaled_from_works_where_the_end_value_is_held(t):
+    schedule = rw.Linear(0.1, 0.01, 100).scaled_from(t, 2.0)
+    assert [schedule(x) for x in (99, t - 1, t, t + 50)] == [rw.Linear(0.1, 0.01, 100)(99), schedule(t - 1), 0.02, 0.02]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from ratewise import Constant, Cosine, Strategy, Task
-from ratewise.errors import LabError, StoreError, TaskError, UnknownName
+from ratewise import Constant, Cosine, Custom, Linear, Strategy, Task
+from ratewise.errors import LabError, ScheduleError, StoreError, TaskError, UnknownName
 from ratewise.lab.compare import compare, reported
 from ratewise.lab.plan import Budget
 
@@ -39,6 +39,7 @@ def test_a_comparison_has_the_shape_that_the_json_promises(store):
     assert {"task", "budget", "strategies", "reference", "verdict", "recommended", "code"} <= set(result)
     for row in result["strategies"]:
         assert {"name", "optimizer", "peak_lr", "spec", "test", "diverged", "runs", "edge", "verdict"} <= set(row)
+        assert not any(key.startswith("_") for key in row)
         assert {"metric", "mean", "low", "high", "n", "loss"} <= set(row["test"])
         assert {"mean", "low", "high"} <= set(row["test"]["loss"])
     json.dumps(result, allow_nan=False)
@@ -138,11 +139,12 @@ def test_a_task_defined_in_the_program_itself_trains_in_worker_processes(store):
 
 
 def test_a_custom_loss_is_used(store):
-    def absolute(output, target):
-        return (output.squeeze(-1) - target).abs().mean()
+    def flat(output, target):
+        return 0 * (output.squeeze(-1) - target).sum() + 0.125
 
-    result = compare(linear_task(loss=absolute), ["cosine", "linear"], SMALL, store, workers=1)
+    result = compare(linear_task(loss=flat), ["cosine", "linear"], SMALL, store, workers=1)
     assert result["metric"] == "loss"
+    assert {loss for row in result["strategies"] for loss in row["losses"]} == {0.125}
 
 
 def test_training_follows_the_schedule_to_the_last_digit(store):
@@ -169,6 +171,50 @@ def test_comparing_leaves_the_random_state_of_the_program_alone(store):
     before = torch.random.get_rng_state()
     compare(linear_task(), ["fixed", "adam"], SMALL, store, workers=1)
     assert (torch.random.get_rng_state() == before).all()
+
+
+def test_progress_counts_the_runs_of_this_plan_alone(store):
+    compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)
+    seen = []
+    other = Budget(steps=30, rates=3, tuning_seeds=1, fresh_seeds=6)
+    compare("wine", ["adam", "linear"], other, store, workers=1, progress=lambda *counts: seen.append(counts))
+    assert seen[0] == (1, 18)
+    assert seen[-1][0] == seen[-1][1] == len(seen)
+
+
+def test_a_study_whose_settings_are_lists_is_read_back(store):
+    mine = Strategy("mine", "adam", Cosine(0.01, 0.0), settings=(("betas", [0.8, 0.99]),))
+    found = compare("wine", ["cosine", mine], SMALL, store, workers=1)
+    assert reported("wine", store) == found
+
+
+def test_a_schedule_that_cannot_be_written_down_is_refused_before_anything_runs(store):
+    mine = Strategy("mine", "sgd", Custom(lambda t: 0.1))
+    with pytest.raises(ScheduleError, match="is not registered in this process"):
+        compare("wine", ["cosine", mine], SMALL, store, workers=1)
+    assert not store.exists()
+
+
+def test_a_negative_rate_is_refused_before_anything_runs(store):
+    mine = Strategy("mine", "sgd", Linear(0.1, -0.1))
+    with pytest.raises(ScheduleError, match=r"Strategy 'mine': a learning rate must be at least 0, update 21"):
+        compare("wine", ["cosine", mine], SMALL, store, workers=1)
+
+
+def test_comparing_leaves_the_number_of_threads_alone(store):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1.5, True])
+def test_a_number_of_workers_that_makes_no_sense_is_refused(store, workers):
+    with pytest.raises(LabError, match="workers must be an integer of at least 1"):
+        compare("wine", ["cosine", "fixed"], SMALL, store, workers=workers)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,13 @@ def test_unresolved_says_how_many_seeds_it_would_take():
     assert found.seeds_needed == math.ceil(((1.959964 + 0.841621) * sd / 0.1) ** 2)
 
 
+def test_losses_below_zero_and_no_difference_at_all_have_verdicts():
+    (found,) = stats.compared([-2.0] * 12, [[-2.0] * 12], delta=0.0)
+    assert found.verdict == "tie"
+    (found,) = stats.compared([-2.0] * 12, [[-2.0 + 0.1 * (-1) ** i for i in range(12)]], delta=0.0)
+    assert (found.verdict, found.seeds_needed) == ("unresolved", 13)
+
+
 def test_a_resolved_verdict_asks_for_no_more_seeds():
     (found,) = stats.compared(BASE, [shifted(0.5)], delta=0.05)
     assert found.seeds_needed is None

@@ -118,6 +118,24 @@ def test_a_file_that_is_no_store_is_left_untouched(tmp_path, content):
     assert path.read_bytes() == content
 
 
+def test_a_store_that_could_not_be_opened_is_not_held(tmp_path):
+    path = tmp_path / "letter.txt"
+    path.write_text("hello\n")
+    held = []
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is not a store of Ratewise") as caught:
+            Store(path, write=True).__enter__()
+        held.append(caught)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["letter.txt"]
+
+
+def test_a_password_is_not_shown():
+    with pytest.raises(StoreError) as caught, Store("nosuchdb://me:secret@host/x", write=True):
+        pass
+    assert "nosuchdb://me:***@host/x" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_damaged_line_in_the_middle_is_one_error_line(tmp_path):
     path = tmp_path / "runs.journal"
     written(path, [0, 1])

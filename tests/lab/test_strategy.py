@@ -100,6 +100,20 @@ def test_an_unknown_strategy_suggests_the_nearest():
         strategy("one_cylce")
 
 
+def test_code_for_a_function_of_ones_own_imports_what_it_uses():
+    import ratewise.lab.stats as somewhere
+
+    code = Strategy("mine", "sgd", ratewise.Custom(somewhere.seeds_for)).code("torch", 10)
+    assert "from ratewise import Custom\n" in code
+    compile(code, "<code>", "exec")
+
+
+@pytest.mark.parametrize("name", ["", "a=b", "a\nb"])
+def test_a_name_that_tables_and_options_cannot_hold_is_refused(name):
+    with pytest.raises(ScheduleError, match="name must be a word"):
+        Strategy(name, "sgd", Constant(0.1))
+
+
 def test_a_number_is_not_a_schedule():
     with pytest.raises(ScheduleError, match=r"lr must be a Schedule, got 0\.1\. .*Constant\(0\.1\)"):
         Strategy("mine", "sgd", 0.1)

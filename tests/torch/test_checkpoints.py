@@ -279,3 +279,11 @@ def test_an_unregistered_function_resumes_in_the_same_script(sgd, applied):
         Scheduler(sgd(), LR).load_state_dict(state)
     with pytest.raises(ScheduleError, match="is not registered"):
         Scheduler(sgd(), LR).load_state_dict(state, on_change="keep")
+
+
+@pytest.mark.parametrize("position", [-5, 1.5, "x", None, True])
+def test_a_state_whose_position_is_no_count_is_refused(sgd, position):
+    scheduler = Scheduler(sgd(), rw.Linear(0.1, 0.0, 10))
+    state = {**scheduler.state_dict(), "position": position}
+    with pytest.raises(AdapterError, match="position must be an integer of at least 0"):
+        scheduler.load_state_dict(state)

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -148,3 +149,27 @@ def test_many_groups_with_their_own_schedules(sgd, applied):
     Scheduler(optimizer, schedules)
     used = applied(optimizer, 300)
     assert used == [[lr(t) for lr in schedules.values()] for t in range(300)]
+
+
+def test_a_group_added_after_updates_can_be_saved_before_its_first_one(sgd, weight, applied):
+    optimizer = sgd({"name": "a"}, lr=1.0)
+    scheduler = Scheduler(optimizer, factor=rw.Linear(1.0, 0.0, 10))
+    applied(optimizer, 3)
+    optimizer.add_param_group({"params": [weight()], "name": "b", "lr": 0.5})
+    state = json.loads(json.dumps(scheduler.state_dict()))
+    assert set(state["base"]) == {"a", "b"}
+    assert len(scheduler.get_last_lr()) == 2
+    again = sgd({"name": "a", "lr": 1.0}, {"name": "b", "lr": 0.5})
+    resumed = Scheduler(again, factor=rw.Linear(1.0, 0.0, 10))
+    resumed.load_state_dict(state)
+    assert applied(again, 2) == applied(optimizer, 2) == [[0.7, 0.35], [0.6, 0.3]]
+
+
+def test_a_change_of_plan_with_a_group_that_made_no_update_yet_can_be_saved(sgd, weight, applied):
+    optimizer = sgd({"name": "a"}, lr=1.0)
+    scheduler = Scheduler(optimizer, factor=rw.Linear(1.0, 0.0, 10))
+    applied(optimizer, 3)
+    optimizer.add_param_group({"params": [weight()], "name": "b", "lr": 0.5})
+    scheduler.change(rw.Linear(1.0, 0.0, 20), "switch")
+    scheduler.load_state_dict(scheduler.state_dict())
+    assert applied(optimizer, 1) == [[0.85, 0.425]]

@@ -7,7 +7,6 @@ it needs when it runs, so that ``--help`` is quick.
 import json
 import os
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ try:
 except ImportError:  # the program is installed with the core, its libraries with the extra "cli"
     sys.exit('ratewise: the command line is not installed. Run: pip install "ratewise[cli]".')
 
-from ratewise.errors import LabError, RatewiseError, ScheduleError, UnknownName
+from ratewise.errors import LabError, RatewiseError, ScheduleError, UnknownName, nearest
 
 _INTERRUPTED = 130  # what typer returns when Ctrl-C ended a command
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -69,17 +68,13 @@ def _complain(message: str, status: int) -> int:
 
 def _usage(error: Any) -> str:
     """The complaint of the option parser, with the nearest known command or option."""
-    message = error.format_message().split("\n")[0]
-    context = error.ctx
-    given = getattr(error, "option_name", None)
-    if given and context is not None:
-        known = [name for p in context.command.params for name in p.opts if name.startswith("--")]
-        near = get_close_matches(given, known, n=1, cutoff=0.5)
-        return f"no such option: {given}." + (f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}.")
+    message, context = error.format_message().split("\n")[0], error.ctx
+    option = getattr(error, "option_name", None)
+    if option and context is not None:
+        return f"no such option: {option}.{nearest(option, (n for p in context.command.params for n in p.opts))}"
     if message.startswith("No such command") and context is not None:
-        given, known = message.split("'")[1], list(context.command.commands)
-        near = get_close_matches(given, known, n=1, cutoff=0.5)
-        return f"no such command: {given}." + (f" Did you mean {near[0]}?" if near else f" Known: {', '.join(known)}.")
+        command = message.split("'")[1]
+        return f"no such command: {command}.{nearest(command, context.command.commands)}"
     command = context.info_name if context is not None and context.parent else ""
     return " ".join(f"{message.rstrip('.')}. See: ratewise {command} --help".split())
 

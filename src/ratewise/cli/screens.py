@@ -107,7 +107,7 @@ def settled(schedule: Schedule, steps: int | None, err: Console) -> Schedule:
 
 def numbers(schedule: Schedule) -> dict[str, Any]:
     """The schedule as ``{spec, steps, values}``: the rate used by each update."""
-    steps = int(schedule.steps)
+    steps = math.ceil(schedule.steps)
     if steps > MOST_VALUES:
         raise ScheduleError(
             f"show --json: at most {MOST_VALUES} values, got {steps} updates. Stretch it or cut it first."

@@ -66,11 +66,6 @@ class Scalar:
         """``values[i]`` where ``i`` counts the joints at or before ``t``."""
         return values[bisect_right(joints, t)]
 
-    @staticmethod
-    def choose(t: Any, joints: Sequence[Any], pieces: Sequence[Callable[[Any], Any]]) -> Any:
-        """Evaluate the piece that ``t`` lies in."""
-        return pieces[bisect_right(joints, t)](t)
-
 
 SCALAR = Scalar()
 
@@ -100,21 +95,6 @@ class Arrays:
 
     def real(self, x: Any) -> Any:
         return x
-
-    def clip(self, x: Any, low: Any, high: Any) -> Any:
-        return self.module.clip(x, low, high)
-
-    def minimum(self, x: Any, y: Any) -> Any:
-        return self.module.minimum(x, y)
-
-    def maximum(self, x: Any, y: Any) -> Any:
-        return self.module.maximum(x, y)
-
-    def floor_divide(self, x: Any, y: Any) -> Any:
-        return self.module.floor_divide(x, y)
-
-    def power(self, x: Any, y: Any) -> Any:
-        return self.module.power(x, y)
 
     def powers(self, base: float, n: Any) -> Any:
         """``base**n`` for whole n of at least 0."""

@@ -4,6 +4,7 @@
 classes below. Neither imports anything on behalf of the text it reads.
 """
 
+import ast
 from dataclasses import fields
 from functools import reduce
 from inspect import Parameter, signature
@@ -58,8 +59,6 @@ def parse(text: str) -> Schedule:
         >>> parse("0.5 * Linear(0.1, 0.0, 4) >> Constant(0.0)")
         0.5 * Linear(0.1, 0.0, 4) >> Constant(0.0)
     """
-    import ast
-
     if not isinstance(text, str):
         raise ScheduleError(f"parse: needs text, got {checks.shown(text)}.")
     if len(text) > MAX_TEXT:
@@ -68,7 +67,7 @@ def parse(text: str) -> Schedule:
         tree = ast.parse(text.strip(), mode="eval").body
         if sum(1 for _ in ast.walk(tree)) > MAX_NODES:
             raise ScheduleError(f"parse: the expression has more than {MAX_NODES} parts.")
-        value = _Reader(ast).value(tree)
+        value = _value(tree)
     except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         if isinstance(error, ScheduleError):
             raise
@@ -82,76 +81,69 @@ def parse(text: str) -> Schedule:
     return value
 
 
-class _Reader:
-    """Turns a syntax tree into a value, allowing only what this algebra knows."""
+def _value(node: Any) -> Any:
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float, str, type(None)):
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        inner = _value(node.operand)
+        if type(inner) in (int, float):
+            return -inner
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.BinOp):
+        return _operation(node)
+    if isinstance(node, ast.Call):
+        return _call(node)
+    if isinstance(node, ast.Name):
+        hint = f" Write {node.id}(...)." if node.id in FUNCTIONS else nearest(node.id, FUNCTIONS)
+        raise ScheduleError(f"parse: {node.id[:60]!r} is not a value.{hint}")
+    what = checks.shown(node.value, 40) if isinstance(node, ast.Constant) else f"a Python {type(node).__name__}"
+    raise ScheduleError(
+        f"parse: {what} is not part of a schedule expression; those are names, calls, numbers, >>, * and +."
+    )
 
-    def __init__(self, ast: Any) -> None:
-        self.ast = ast
 
-    def value(self, node: Any) -> Any:
-        ast = self.ast
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float, str, type(None)):
-            return node.value
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            inner = self.value(node.operand)
-            if type(inner) in (int, float):
-                return -inner
-        if isinstance(node, (ast.List, ast.Tuple)):
-            return [self.value(item) for item in node.elts]
-        if isinstance(node, ast.BinOp):
-            return self.operation(node)
-        if isinstance(node, ast.Call):
-            return self.call(node)
-        if isinstance(node, ast.Name):
-            hint = f" Write {node.id}(...)." if node.id in FUNCTIONS else nearest(node.id, FUNCTIONS)
-            raise ScheduleError(f"parse: {node.id[:60]!r} is not a value.{hint}")
-        what = checks.shown(node.value, 40) if isinstance(node, ast.Constant) else f"a Python {type(node).__name__}"
-        raise ScheduleError(
-            f"parse: {what} is not part of a schedule expression; those are names, calls, numbers, >>, * and +."
-        )
-
-    def operation(self, node: Any) -> Any:
-        """A chain of >>, * and +, read with a loop: long chains are not deep."""
-        ast = self.ast
-        chain = []
-        while isinstance(node, ast.BinOp):
-            chain.append((node.op, node.right))
-            node = node.left
-        result = self.value(node)
-        for kind, run in groupby(reversed(chain), key=lambda pair: type(pair[0])):
-            operands = [result, *(self.value(right) for _, right in run)]
-            if kind is ast.RShift:
-                result = Sequence(tuple(operands))
-            elif kind in (ast.Mult, ast.Add) and any(isinstance(x, Schedule) for x in operands[:2]):
-                result = (Product if kind is ast.Mult else Sum)(operands)
-            elif kind is ast.Div and {type(x) for x in operands} <= {int, float} and 0 not in operands[1:]:
-                result = reduce(truediv, operands)
-            else:
-                raise ScheduleError(
-                    "parse: operators are a >> b, a * b and a + b between schedules (or a number with * and +), "
-                    "and 1/3 between numbers."
-                )
-        return result
-
-    def call(self, node: Any) -> Any:
-        ast = self.ast
-        if isinstance(node.func, ast.Attribute):
-            owner = self.value(node.func.value)
-            name = node.func.attr
-            if not isinstance(owner, Schedule):
-                raise ScheduleError(f"parse: .{name[:60]} needs a schedule before it, got {checks.shown(owner, 40)}.")
-            checks.choice("parse", "method", name, METHODS)
-            function = getattr(owner, name)
-        elif isinstance(node.func, ast.Name):
-            name = node.func.id
-            function = FUNCTIONS[checks.choice("parse", "name", name, FUNCTIONS)]
+def _operation(node: Any) -> Any:
+    """A chain of >>, * and +, read with a loop: long chains are not deep."""
+    chain = []
+    while isinstance(node, ast.BinOp):
+        chain.append((node.op, node.right))
+        node = node.left
+    result = _value(node)
+    for kind, run in groupby(reversed(chain), key=lambda pair: type(pair[0])):
+        operands = [result, *(_value(right) for _, right in run)]
+        if kind is ast.RShift:
+            result = Sequence(tuple(operands))
+        elif kind in (ast.Mult, ast.Add) and any(isinstance(x, Schedule) for x in operands[:2]):
+            result = (Product if kind is ast.Mult else Sum)(operands)
+        elif kind is ast.Div and {type(x) for x in operands} <= {int, float} and 0 not in operands[1:]:
+            result = reduce(truediv, operands)
         else:
-            raise ScheduleError("parse: only names of this algebra can be called.")
-        if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
-            raise ScheduleError(f"parse: {name}: write the arguments out, without * or **.")
-        args = [self.value(a) for a in node.args]
-        named = {k.arg: self.value(k.value) for k in node.keywords}
-        return called("parse", name, function, args, named)
+            raise ScheduleError(
+                "parse: operators are a >> b, a * b and a + b between schedules (or a number with * and +), "
+                "and 1/3 between numbers."
+            )
+    return result
+
+
+def _call(node: Any) -> Any:
+    if isinstance(node.func, ast.Attribute):
+        owner = _value(node.func.value)
+        name = node.func.attr
+        if not isinstance(owner, Schedule):
+            raise ScheduleError(f"parse: .{name[:60]} needs a schedule before it, got {checks.shown(owner, 40)}.")
+        checks.choice("parse", "method", name, METHODS)
+        function = getattr(owner, name)
+    elif isinstance(node.func, ast.Name):
+        name = node.func.id
+        function = FUNCTIONS[checks.choice("parse", "name", name, FUNCTIONS)]
+    else:
+        raise ScheduleError("parse: only names of this algebra can be called.")
+    if any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords):
+        raise ScheduleError(f"parse: {name}: write the arguments out, without * or **.")
+    args = [_value(a) for a in node.args]
+    named = {k.arg: _value(k.value) for k in node.keywords}
+    return called("parse", name, function, args, named)
 
 
 def called(where: str, name: str, function: Any, args: list[Any], named: dict[str, Any]) -> Any:

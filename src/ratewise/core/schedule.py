@@ -15,9 +15,9 @@ taking ``n`` updates.
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from fractions import Fraction
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from itertools import pairwise
 from operator import add, mul
 from typing import Any, ClassVar
@@ -241,7 +241,10 @@ class Schedule:
 
     def scaled_from(self, t: int, factor: float) -> "Schedule":
         """Multiply the schedule by ``factor`` from update ``t`` on."""
-        return factor * self if is_zero(t) else self.until(t) >> factor * self.after(t)
+        if is_zero(t):
+            return factor * self
+        ended = isinstance(self.steps, (int, float)) and t >= self.steps
+        return self.until(t) >> factor * (Ramp(self(t), self(t), 1) if ended else self.after(t))
 
     def over(self, horizon: Horizon | int) -> "Schedule":
         """Settle every length for a run: open pieces take what the run has left.
@@ -283,7 +286,7 @@ class Schedule:
         return {"version": 1, **_encoded(self)}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), {f.name: getattr(self, f.name) for f in _fields(self)})
+        return partial(type(self), **{f.name: getattr(self, f.name) for f in _fields(self)}), ()
 
     def __deepcopy__(self, memo: Any) -> "Schedule":
         return self
@@ -291,10 +294,6 @@ class Schedule:
     def _text(self) -> str:
         """The expression that makes this schedule."""
         return text.call(type(self).__name__, self)
-
-    def _with(self, **changes: Any) -> "Schedule":
-        """The same with some fields changed."""
-        return _rebuild(type(self), {f.name: changes.get(f.name, getattr(self, f.name)) for f in _fields(self)})
 
     # -- lengths (what each class answers) -------------------------------------------------------------------
 
@@ -332,10 +331,6 @@ class Schedule:
 
 def _fields(schedule: Any) -> tuple[Field[Any], ...]:
     return fields(schedule)
-
-
-def _rebuild(kind: type[Schedule], arguments: dict[str, Any]) -> Schedule:
-    return kind(**arguments)
 
 
 def _encoded(value: Any) -> Any:
@@ -512,10 +507,6 @@ class Sequence(Schedule):
         return tuple(starts)
 
     @cached_property
-    def _joints(self) -> tuple[int | float, ...]:
-        return self._starts[1:]
-
-    @cached_property
     def _parts(self) -> tuple[Any, ...]:
         return tuple(piece.at for piece in self.pieces)
 
@@ -526,18 +517,18 @@ class Sequence(Schedule):
 
     def at(self, t: Any, xp: Any) -> Any:
         if xp is SCALAR:
-            i = bisect_right(self._joints, t)
+            i = bisect_right(self._starts, t, 1) - 1
             return self._parts[i](t - self._starts[i], xp)
         pieces = [
             lambda t, at=at, start=start: at(t - start, xp) for at, start in zip(self._parts, self._starts, strict=True)
         ]
-        return xp.choose(t, self._joints, pieces)
+        return xp.choose(t, self._starts[1:], pieces)
 
     def values(self, start: int, stop: int) -> list[float]:
         _ = self._formula
         result: list[float] = []
         bounds = [*self._starts, math.inf]
-        for i in range(bisect_right(self._joints, start), len(self.pieces)):
+        for i in range(bisect_right(self._starts, start, 1) - 1, len(self.pieces)):
             low, high = bounds[i], min(bounds[i + 1], stop)
             here, there = (start if i == 0 else max(start, math.ceil(low))), math.ceil(high)
             if isinstance(low, int):
@@ -751,7 +742,10 @@ class _Wrapper(Schedule):
         return self.base._exact(horizon)
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
-        return self._with(base=self.base._fit(horizon, n))
+        return replace(self, base=self.base._fit(horizon, n))  # type: ignore[type-var]
+
+    def _start_value(self) -> float | None:
+        return self.base._start_value()
 
 
 @dataclass(frozen=True, repr=False)
@@ -815,9 +809,6 @@ class Stairs(_Wrapper):
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
         return Stairs(self.base._fit(horizon, n), horizon.whole(self.every))
 
-    def _start_value(self) -> float | None:
-        return self.base._start_value()
-
 
 @dataclass(frozen=True, repr=False)
 class Stretch(_Wrapper):
@@ -852,10 +843,8 @@ class Stretch(_Wrapper):
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
         inner = rounded(self.base._exact(horizon))
-        return Stretch(self.base._fit(horizon, tidy(n / self._ratio) if inner is None else inner), self.factor)
-
-    def _start_value(self) -> float | None:
-        return self.base._start_value()
+        fitted = Stretch(self.base._fit(horizon, tidy(n / self._ratio) if inner is None else inner), self.factor)
+        return fitted if fitted.steps == n else Until(fitted, n)  # n / factor, rounded to a float, may miss n
 
     def _end_value(self) -> float | None:
         return self.base._end_value()
@@ -883,9 +872,6 @@ class Until(_Wrapper):
             return Until(self.base, n)
         inner = rounded(self.base._exact(horizon))
         return Until(self.base._fit(horizon, max(horizon.total_steps, n) if inner is None else inner), n)
-
-    def _start_value(self) -> float | None:
-        return self.base._start_value()
 
 
 @dataclass(frozen=True, repr=False)
@@ -921,6 +907,9 @@ class After(_Wrapper):
             return Until(After(self.base, skip), n)
         return After(self.base._fit(horizon, n + skip), skip)
 
+    def _start_value(self) -> float | None:
+        return Schedule._start_value(self)
+
     def _end_value(self) -> float | None:
         return self.base._end_value()
 
@@ -954,6 +943,11 @@ class Repeat(_Wrapper):
         if not any(self._missing()) and self.base.steps is not None:
             _ = self._cycles
 
+    def _missing(self) -> Iterator[str]:
+        yield from super()._missing()
+        if self.base._endless():
+            yield f"{self.base!r:.60} has no end, so its cycles have no length"
+
     @cached_property
     def _cycles(self) -> "Cycles":
         return Cycles.of(self.base.steps, self.times, self.factor)
@@ -981,11 +975,8 @@ class Repeat(_Wrapper):
             if self.times is None or n < self.times:
                 raise ScheduleError(f"over: {self.times} cycles do not fit into {n} updates.")
             size = int(n // self.times)
-        fitted = self._with(base=self.base._fit(horizon, size))
+        fitted = replace(self, base=self.base._fit(horizon, size))
         return fitted if self.times is not None else Until(fitted, n)
-
-    def _start_value(self) -> float | None:
-        return self.base._start_value()
 
 
 @dataclass(frozen=True, repr=False)
@@ -1024,9 +1015,6 @@ class Cooldown(_Wrapper):
         body = self.base._over(horizon, joint)
         body = body if body.steps == joint else body.until(joint)
         return body >> Ramp(body(joint), self.end, n - joint, ease=self.shape)
-
-    def _start_value(self) -> float | None:
-        return self.base._start_value()
 
     def _end_value(self) -> float | None:
         return self.end

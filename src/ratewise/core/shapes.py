@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence as Values
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
@@ -57,7 +57,7 @@ class _Decay(Schedule):
 
     def until(self, steps: Updates) -> Schedule:
         """Cut to ``steps`` updates."""
-        return super().until(steps) if self.steps is not None else self._with(steps=length("until", "steps", steps))
+        return super().until(steps) if self.steps is not None else replace(self, steps=length("until", "steps", steps))  # type: ignore[type-var]
 
     def _missing(self) -> Iterator[str]:
         return typed(self.steps, getattr(self, "every", None))
@@ -67,7 +67,7 @@ class _Decay(Schedule):
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
         every = {"every": horizon.whole(self.every)} if hasattr(self, "every") else {}
-        return self._with(steps=n, **every)
+        return replace(self, steps=n, **every)  # type: ignore[type-var]
 
     def _local(self, t: Any, xp: Any) -> Any:
         t = xp.maximum(t, 0)

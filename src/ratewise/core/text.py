@@ -1,6 +1,5 @@
 """Schedules as text: expressions, tables, and a curve for the terminal. Standard library only."""
 
-import math
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -52,11 +51,6 @@ def plot(schedule: Any, steps: int, width: int = 64, height: int = 12) -> str:
     lines.append(f"{'':>{margin}} └{'─' * (columns // 2)}")
     lines.append(f"{'':>{margin}}  0{'update':^{max(columns // 2 - 1 - len(end), 0)}}{end}")
     return "\n".join(lines)
-
-
-def number(x: float) -> str:
-    """A number short enough for a table: three significant digits, no trailing zeros."""
-    return f"{x:.3g}" if math.isfinite(x) else str(x)
 
 
 def function_name(function: Any) -> str:

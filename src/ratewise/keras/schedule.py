@@ -81,7 +81,9 @@ def at(schedule: core.Schedule, step: Any, accumulation: int = 1) -> Any:
 def settled(
     name: str, value: Any, horizon: Horizon | int | None = None, low: float = 0.0, high: float = math.inf
 ) -> core.Schedule:  # fmt: skip
-    """Return ``value`` as a schedule that can be called, its values known to lie within [low, high].
+    """Return ``value`` as a schedule that can be called, its values found within [low, high].
+
+    All of a short run are looked at, a longer one is sampled evenly.
 
     Args:
         name: The hyperparameter, for messages.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ratewise.core.schedule import Schedule
-from ratewise.errors import LabError, StoreError, TaskError, UnknownName, nearest
+from ratewise.errors import LabError, ScheduleError, StoreError, TaskError, UnknownName, nearest
 from ratewise.lab import stats
 from ratewise.lab.catalogue import CATALOGUE, strategy as named
 from ratewise.lab.loading import load
@@ -63,6 +63,10 @@ def compare(
     """
     task = load(task) if isinstance(task, str) else task
     plan = planned(task, strategies, budget or Budget(), engine)
+    if type(workers) is not int or workers < 1:
+        raise LabError(f"compare: workers must be an integer of at least 1, got {workers!r}.")
+    if not (study or task.name) or any(c in (study or "") for c in "/\\\n"):
+        raise LabError(f"compare: study must be a short word without slashes, got {study!r}.")
     with Store(store, write=True) as kept:
         kept.open_study(study or task.name)
         kept.set_plan(plan.to_dict())
@@ -95,6 +99,7 @@ def planned(
 
     Raises:
         LabError: A strategy appears twice, or no verdict would be possible.
+        ScheduleError: A schedule does not fit the run, has a negative rate, or cannot be written down.
         UnknownName: There is no such engine, strategy or optimizer.
     """
     if engine not in ENGINES:
@@ -110,7 +115,19 @@ def planned(
             raise UnknownName(f"unknown optimizer {optimizer!r}.{nearest(optimizer, known)}")
     stats.require_seeds(budget.fresh_seeds, len(chosen) - 1)
     facts = {"description": task.description, "metric": task.metric, "batch_size": task.batch_size}
-    return Plan(task.name, task.fingerprint, budget.steps or task.steps, chosen, budget, engine, facts)
+    plan = Plan(task.name, task.fingerprint, budget.steps or task.steps, chosen, budget, engine, facts)
+    for strategy in chosen:
+        _check_rates(strategy, plan.steps)
+    return Plan.from_dict(plan.to_dict())  # what the report will read later, so whatever cannot be kept fails now
+
+
+def _check_rates(strategy: Strategy, steps: int) -> None:
+    for t, rate in enumerate(strategy.lr.over(steps).values(0, steps)):
+        if rate < 0:
+            raise ScheduleError(
+                f"Strategy {strategy.name!r}: a learning rate must be at least 0, update {t} would use {rate!r}. "
+                "Cut it off with .clip(0.0)."
+            )
 
 
 def carried_out(
@@ -119,13 +136,15 @@ def carried_out(
     """Do whatever is pending until nothing is; yield each run as it finishes and note it in ``results``."""
     with _pool(workers) as execute_all:
         while pending := plan.pending(results):
-            wanted = max(plan.least(), len(results) + len(pending))
+            done = plan.done(results)
+            wanted = max(plan.least(), done + len(pending))
             jobs = [Job(run, settled(plan, run), task.reference or task) for run in pending]
             for run, result in execute_all(jobs):
                 yield run, result
                 results[run.key] = result
+                done += 1
                 if progress is not None:
-                    progress(len(results), max(wanted, len(results)))
+                    progress(done, max(wanted, done))
 
 
 @contextmanager
@@ -164,12 +183,12 @@ def summary(plan: Plan, results: Results) -> Result:
     """Return what the finished runs say, in the shape that ``compare --json`` prints; also of an unfinished study."""
     choices = {strategy.name: plan.choice(strategy, results) for strategy in plan.strategies}
     finished = not plan.pending(results)
-    reference = _reference(plan, choices) if not any(choice.missing for choice in choices.values()) else None
+    reference = _reference(choices) if not any(choice.missing for choice in choices.values()) else None
     rows = [_row(plan, strategy, choices[strategy.name], results) for strategy in plan.strategies]
     if finished and reference is not None:
-        _judge(rows, reference, plan.budget.delta)
+        _judge(rows, _first_losses(plan, choices, results), reference, plan.budget.delta)
     recommended = _recommended(rows, reference) if finished else None
-    spent = [results[run.key] for strategy in plan.strategies for run in _all_runs(plan, strategy, choices, results)]
+    spent = [results[run.key] for s in plan.strategies for run in plan.spent(s, choices[s.name], results)]
     return {
         "task": plan.task,
         "description": plan.facts["description"],
@@ -193,16 +212,9 @@ def summary(plan: Plan, results: Results) -> Result:
     }  # fmt: skip
 
 
-def _reference(plan: Plan, choices: dict[str, Choice]) -> str | None:
+def _reference(choices: dict[str, Choice]) -> str | None:
     scored = [(c.scores[c.rates.index(c.best)], name) for name, c in choices.items() if c.best is not None]
     return min(scored)[1] if scored else None
-
-
-def _all_runs(plan: Plan, strategy: Strategy, choices: dict[str, Choice], results: Results) -> list[Run]:
-    choice = choices[strategy.name]
-    runs = [run for rate in choice.rates for run in plan.tuning(strategy, rate)]
-    runs += plan.fresh(strategy, choice.best) if choice.best is not None else []
-    return [run for run in runs if run.key in results]
 
 
 def _row(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> Result:
@@ -211,7 +223,7 @@ def _row(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> Re
     if choice.best is not None and not choice.missing:
         runs = plan.fresh(strategy, choice.best)
         fresh = [results[run.key] for run in runs if run.key in results]
-    spent = _all_runs(plan, strategy, {strategy.name: choice}, results)
+    spent = plan.spent(strategy, choice, results)
     settled_ = strategy.with_peak(choice.best or plan.centres[strategy.name], plan.steps)
     good = [result for result in fresh if result["loss"] is not None]
     loss, metric = stats.interval([r["loss"] for r in good]), stats.interval([r["metric"] for r in good])
@@ -229,14 +241,13 @@ def _row(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> Re
         "diverged": sum(results[run.key]["loss"] is None for run in spent),
         "runs": len(spent),
         "edge": choice.edge,
-        "verdict": None if choice.missing else "diverged" if choice.best is None else None,
+        "verdict": "diverged" if choice.best is None and not choice.missing else None,
         "difference": None,
         "losses": [result["loss"] for result in fresh],
         "fan": [_tried(plan, strategy, rate, results) for rate in choice.rates],
         "curve": _mean_curve([result["curve"] for result in good]),
         "schedule": _thinned(settled_.lr, plan.steps),
         "seconds": round(math.fsum(results[run.key]["seconds"] for run in spent), 3),
-        "_first": [result["first"] for result in fresh],
     }  # fmt: skip
 
 
@@ -264,23 +275,30 @@ def _thinned(schedule: Schedule, steps: int, points: int = 200) -> Result:
     return {"updates": updates, "values": [float(schedule(t)) for t in updates]}
 
 
-def _judge(rows: list[Result], reference: str, delta: float) -> None:
+def _first_losses(plan: Plan, choices: dict[str, Choice], results: Results) -> dict[str, list[float | None]]:
+    """The training loss before the first update of every fresh run, by strategy."""
+    chosen = {strategy: choices[strategy.name].best for strategy in plan.strategies}
+    fresh = {s.name: plan.fresh(s, rate) if rate else [] for s, rate in chosen.items()}
+    return {name: [results[run.key]["first"] for run in runs] for name, runs in fresh.items()}
+
+
+def _judge(rows: list[Result], firsts: dict[str, list[float | None]], reference: str, delta: float) -> None:
     """Fill in each row's verdict against the reference.
 
     A run that diverged is worth no more than an untrained model, so in a paired difference it counts with the
     loss before its first update (or the highest loss seen, if even that was not finite). It never enters a mean.
     """
-    seen = [x for row in rows for x in (*row["losses"], *row["_first"]) if x is not None]
+    seen = [x for row in rows for x in (*row["losses"], *firsts[row["name"]]) if x is not None]
     worst = max(seen, default=0.0)
 
     def paired(row: Result) -> list[float]:
-        pairs = zip(row["losses"], row["_first"], strict=True)
+        pairs = zip(row["losses"], firsts[row["name"]], strict=True)
         return [loss if loss is not None else first if first is not None else worst for loss, first in pairs]
 
     base = next(row for row in rows if row["name"] == reference)
     rivals = [row for row in rows if row is not base and row["losses"]]
     base["verdict"] = "reference"
-    margin = delta * math.fsum(paired(base)) / len(base["losses"])
+    margin = delta * abs(math.fsum(paired(base))) / len(base["losses"])
     found = stats.compared(paired(base), [paired(row) for row in rivals], margin)
     for row, difference in zip(rivals, found, strict=True):
         fields = asdict(difference)

@@ -179,6 +179,16 @@ class Plan:
         fresh = [run for strategy, choice in choices if choice.best for run in self.fresh(strategy, choice.best)]
         return [run for run in fresh if run.key not in results]
 
+    def spent(self, strategy: Strategy, choice: Choice, results: Results) -> list[Run]:
+        """The finished runs of a strategy."""
+        runs = [run for rate in choice.rates for run in self.tuning(strategy, rate)]
+        runs += self.fresh(strategy, choice.best) if choice.best is not None else []
+        return [run for run in runs if run.key in results]
+
+    def done(self, results: Results) -> int:
+        """The number of finished runs that belong to this plan."""
+        return sum(len(self.spent(s, self.choice(s, results), results)) for s in self.strategies)
+
     def least(self) -> int:
         """The number of runs if no window slides."""
         return len(self.strategies) * (self.budget.rates * self.budget.tuning_seeds + self.budget.fresh_seeds)

@@ -87,10 +87,9 @@ def _engine(task: Task, name: str) -> Any:
         raise TaskError(f"Task {task.name!r}: engine {name!r} needs {wanted}=, a function that makes the model.")
     if name == "torch":
         try:
-            torch = import_module("torch")
+            import_module("torch")
         except ImportError as error:
             raise MissingDependency("PyTorch", "torch", "engine 'torch'") from error
-        torch.set_num_threads(1)  # small models: two processes of one thread beat one of two
     engine = import_module(f"ratewise.{name}.engine").Engine
     return engine(task.splits, model, task.loss, task.metric)
 

@@ -159,4 +159,6 @@ def _seeds_needed(d: NDArray[np.float64], delta: float) -> int:
     """Seeds at which an effect of the size seen (or of delta, if that is larger) is found with 80% power."""
     z = float(stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER))
     effect = max(abs(float(d.mean())), delta)
+    if not effect:
+        return len(d) + 1
     return max(len(d) + 1, math.ceil((z * float(d.std(ddof=1)) / effect) ** 2))

@@ -8,6 +8,7 @@ line, which the next one removes.
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -42,7 +43,7 @@ class Store:
     Args:
         location: A file (made if missing; an SQLite database is recognised), or a database URL such as
             ``postgresql://...``.
-        write: Whether runs will be added; only one program at a time may.
+        write: Whether runs will be added; to a file only one program at a time may.
 
     Raises:
         StoreError: It is not a store, is in use, or cannot be read or written.
@@ -50,19 +51,29 @@ class Store:
 
     def __init__(self, location: str | Path = DEFAULT, *, write: bool = False) -> None:
         self.location = str(location)
+        self._shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.location)  # a URL without its password
         self._write = write
         self._lock: FileLock | None = None
         self._journal: Path | None = None
         self._study: optuna.Study | None = None
 
     def __enter__(self) -> "Store":
-        with self._explained("open"):
-            self._storage = self._opened()
+        try:
+            with self._explained("open"):
+                self._storage = self._opened()
+        except StoreError:
+            self._release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(self._storage, optuna.storages.RDBStorage):
+            self._storage.engine.dispose()
+        self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
 
@@ -71,17 +82,17 @@ class Store:
             return optuna.storages.RDBStorage(self.location)
         path = Path(self.location)
         if path.is_dir():
-            raise StoreError(f"store {self.location}: is a folder. Give a file, for example {path / 'runs.journal'}.")
+            raise StoreError(f"store {self._shown}: is a folder. Give a file, for example {path / 'runs.journal'}.")
         if not path.exists() and not self._write:
-            raise StoreError(f"store {self.location}: there is no such file. Run `ratewise compare` first.")
+            raise StoreError(f"store {self._shown}: there is no such file. Run `ratewise compare` first.")
+        head = _head(path)
+        if head and not head.startswith((b'{"op_code":', _SQLITE)):
+            raise StoreError(f"store {self._shown}: is not a store of Ratewise. It is untouched; give another file.")
         if self._write:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._claim(path)
-        head = _head(path)
         if head.startswith(_SQLITE) or path.suffix in (".db", ".sqlite", ".sqlite3"):
             return optuna.storages.RDBStorage(f"sqlite:///{path}")
-        if head and not head.startswith(b'{"op_code":'):
-            raise StoreError(f"store {self.location}: is not a store of Ratewise. It is untouched; give another file.")
         if self._write:
             self._journal = path
             _drop_torn_line(path)
@@ -94,7 +105,7 @@ class Store:
             self._lock.acquire()
         except Timeout as error:
             raise StoreError(
-                f"store {self.location}: is in use by another ratewise. Wait for it, or give another --store."
+                f"store {self._shown}: is in use by another ratewise. Wait for it, or give another --store."
             ) from error
 
     def studies(self) -> list[str]:
@@ -116,7 +127,7 @@ class Store:
                 with _quiet():
                     self._study = optuna.create_study(study_name=name, storage=self._storage)
             else:
-                raise StoreError(f"store {self.location}: has no study {name!r}.{nearest(name, known)}")
+                raise StoreError(f"store {self._shown}: has no study {name!r}.{nearest(name, known)}")
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Return the result of every committed run by its key; the first committed one wins."""
@@ -185,7 +196,7 @@ class Store:
             else:
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
             raise StoreError(
-                f"store {self.location}: cannot {verb} it ({reason}). Runs committed before are kept."
+                f"store {self._shown}: cannot {verb} it ({reason}). Runs committed before are kept."
             ) from error
 
 

@@ -3,12 +3,13 @@
 A strategy is a frozen value and knows no framework; ``torch`` and ``keras`` hand it to that framework's adapter.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ratewise.core.horizon import Horizon
-from ratewise.core.parse import from_dict
-from ratewise.core.schedule import Clip, Cooldown, Product, Ramp, Schedule, Sequence, Sum
+from ratewise.core.parse import FUNCTIONS, from_dict
+from ratewise.core.schedule import Clip, Product, Ramp, Schedule, Sequence, Sum
 from ratewise.core.shapes import Constant, Exponential, InverseTime, Piecewise
 from ratewise.errors import ScheduleError
 
@@ -64,6 +65,9 @@ class Strategy:
     card: Card | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not self.name or any(c in self.name for c in "=\n"):
+            raise ScheduleError(f"Strategy: name must be a word without '=', got {self.name!r:.60}.")
+        object.__setattr__(self, "settings", tuple((str(name), _frozen(value)) for name, value in self.settings))
         if not isinstance(self.lr, Schedule):
             raise ScheduleError(
                 f"Strategy {self.name!r}: lr must be a Schedule, got {self.lr!r:.60}. "
@@ -141,19 +145,7 @@ class Strategy:
             steps: Updates of the run.
         """
         schedules = [value for value in (self.lr, self.momentum, self.weight_decay) if isinstance(value, Schedule)]
-        known = (
-            "Clip",
-            "Constant",
-            "Cosine",
-            "Exponential",
-            "InverseTime",
-            "Linear",
-            "Piecewise",
-            "Polynomial",
-            "Ramp",
-        )
-        text = " ".join(map(repr, schedules))
-        names = sorted({name for name in (*known, "sequence") if f"{name}(" in text})
+        names = sorted(set(re.findall(r"(\w+)\(", " ".join(map(repr, schedules)))) & set(FUNCTIONS))
         settings = "".join(f", {name}={value!r}" for name, value in self.settings_given().items())
         lines = [f"import ratewise.{framework}", f"from ratewise import {', '.join(names)}", "", f"lr = {self.lr!r}"]
         if framework == "keras":
@@ -168,6 +160,11 @@ class Strategy:
                 "# train as usual: optimizer.step() moves the schedule",
             ]
         return "\n".join(lines)
+
+
+def _frozen(value: Any) -> Any:
+    """A setting as it stays through JSON: lists become tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _encoded(setting: Setting | None) -> Any:
@@ -202,8 +199,6 @@ def scaled(schedule: Schedule, factor: float) -> Schedule:
                 if (bound := getattr(schedule, name)) is not None
             }
             return replace(schedule, base=scaled(schedule.base, factor), **bounds)
-        case Cooldown():
-            return replace(schedule, base=scaled(schedule.base, factor), end=schedule.end * factor)
         case _ if hasattr(schedule, "base"):
             return replace(schedule, base=scaled(schedule.base, factor))  # type: ignore[type-var]
         case _:

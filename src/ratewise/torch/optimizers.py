@@ -1,7 +1,7 @@
 """Optimizer and Scheduler in one call, for code that knows an optimizer by name."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -61,6 +61,12 @@ def build(
     kind = OPTIMIZERS[optimizer]
     run = None if horizon is None else Horizon.of(horizon)
     given = {"lr": lr, "momentum": momentum, "beta2": beta2, "weight_decay": weight_decay}
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            raise AdapterError(
+                f"build: {name}= takes one schedule or a number. For a schedule per group make the optimizer yourself "
+                f"and give {name}= to ratewise.torch.Scheduler."
+            )
     spec = read(given, run)
     first = {name: schedules[ALL](0) for name, schedules in spec.items()}
     arguments = _arguments(kind, first, settings)

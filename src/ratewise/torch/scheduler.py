@@ -371,7 +371,7 @@ class Scheduler(LRScheduler):
 
     def _warn(self, text: str) -> None:
         """Warn in the name of the line that called ``optimizer.step()`` (or ``scheduler.step()``)."""
-        warnings.warn(text, UserWarning, stacklevel=7 if self.clock == "hooks" else 6)
+        warnings.warn(text, UserWarning, stacklevel=6 if self.clock == "step" else 9 if self._traceable else 7)
 
     def _set_limit(self) -> None:
         """From which position on ``_check`` has to attend to more than the rates."""
@@ -414,6 +414,8 @@ class Scheduler(LRScheduler):
         origin = adopted(self._origin, added, self.optimizer, self._lr.rates)
         knobs = self._tuned(plan)
         self._plan, self._origin = plan, origin
+        if self._used is not None:  # a new group made no update yet: its coming rate, as before the first update
+            self._used = self._used + knobs[0].rates[len(self._used) :]
         self._bind(knobs)
 
     def _tuned(self, plan: Plan, t: int | None = None) -> list[Knob]:
@@ -576,7 +578,7 @@ class Scheduler(LRScheduler):
 
         Derived rates are not what resumes: they are computed again from the schedule and the position.
         """
-        position = self.position
+        position = self.position if self._handles is None else self._settled("state_dict")
         return {
             "format": FORMAT,
             "position": position,
@@ -699,5 +701,7 @@ def _checked(state: Any, plan: Plan) -> int:
             f"load_state_dict: the saved groups are {sorted(saved)}, the optimizer has {sorted(here)}. "
             "Groups are matched by name: give them the same names, and add those that were added before saving."
         )
-    position: int = state["position"]
+    position = state["position"]
+    if type(position) is not int or position < 0:
+        raise AdapterError(f"load_state_dict: position must be an integer of at least 0, got {position!r:.40}.")
     return position
