@@ -51,16 +51,63 @@ from ratewise.core.shapes import (
 if TYPE_CHECKING:
     from ratewise.lab.catalogue import strategy as strategy
     from ratewise.lab.compare import compare as compare
+    from ratewise.lab.plan import Budget as Budget
     from ratewise.lab.strategy import Strategy as Strategy
     from ratewise.lab.task import Task as Task
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Budget",
+    "Constant",
+    "Cosine",
+    "Custom",
+    "Exponential",
+    "Horizon",
+    "InverseTime",
+    "Length",
+    "Linear",
+    "Piecewise",
+    "Polynomial",
+    "Ramp",
+    "Schedule",
+    "Strategy",
+    "Task",
+    "compare",
+    "cosine",
+    "cyclical",
+    "epochs",
+    "exponential_decay",
+    "fixed",
+    "fraction",
+    "from_dict",
+    "inverse_sqrt",
+    "linear_decay",
+    "multi_step",
+    "noam",
+    "one_cycle",
+    "one_cycle_momentum",
+    "parse",
+    "polynomial_decay",
+    "register",
+    "rex",
+    "samples",
+    "sequence",
+    "sgdr",
+    "step_decay",
+    "strategy",
+    "time_based",
+    "tokens",
+    "warmup_cosine",
+    "wsd",
+]
 
 _LATER = {
     "Strategy": "ratewise.lab.strategy",
     "strategy": "ratewise.lab.catalogue",
     "Task": "ratewise.lab.task",
     "compare": "ratewise.lab.compare",
+    "Budget": "ratewise.lab.plan",
 }
 
 
@@ -71,3 +118,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

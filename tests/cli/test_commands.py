@@ -214,3 +214,51 @@ def test_help_loads_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_a_task_file_prints_does_not_spoil_the_json(typed, tmp_path):
+    (tmp_path / "loud.py").write_text(
+        "import numpy as np, torch\nfrom ratewise import Task\nprint('hello')\n"
+        "def model():\n    print('model')\n    return torch.nn.Linear(2, 2)\n"
+        "task = Task('loud', data=(np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2), model=model)\n"
+    )
+    status, out, err = typed("compare", "loud.py:task", "-s", "cosine", "-s", "fixed", *QUICK, "--json")
+    assert status == 0
+    assert json.loads(out)["task"] == "loud"
+    assert "hello" in err
+
+
+def test_a_link_stays_a_link_and_a_device_a_device(typed, tmp_path):
+    (tmp_path / "target.png").write_bytes(b"old")
+    (tmp_path / "link.png").symlink_to(tmp_path / "target.png")
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE)
+    for name in ("link.png", "pipe"):
+        assert typed("show", "Constant(0.1, 9)", "--png", name)[0] == 0
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "target.png").read_bytes().startswith(b"\x89PNG")
+    assert reader.communicate(timeout=20)[0].startswith(b"\x89PNG")
+
+
+def test_show_has_as_many_values_as_asked_for(typed):
+    _, out, _ = typed("show", "Linear(1.0, 0.0, 2)", "--steps", "4", "--json")
+    assert json.loads(out)["values"] == [1.0, 0.5, 0.0, 0.0]
+    _, out, _ = typed("show", "Linear(1.0, 0.0, 2.5)", "--json")
+    assert len(json.loads(out)["values"]) == 3
+
+
+@pytest.mark.parametrize("module", ["numpy", "optuna", "scipy", "loky", "filelock", "sklearn"])
+def test_a_missing_package_is_one_line_that_says_what_to_install(module):
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; from ratewise.cli.main import run; "
+        "sys.exit(run(['compare', 'wine', '-s', 'cosine', '-s', 'fixed', '--steps', '5']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert 'pip install "ratewise[lab]"' in done.stderr
+
+
+def test_list_works_with_the_command_line_alone():
+    code = "import sys; sys.modules['numpy'] = None; from ratewise.cli.main import run; sys.exit(run(['list']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "one_cycle" in done.stdout

@@ -162,3 +162,11 @@ def test_repeating_something_endless_needs_a_run_to_know_its_cycles(base):
 def test_scaled_from_works_where_the_end_value_is_held(t):
     schedule = rw.Linear(0.1, 0.01, 100).scaled_from(t, 2.0)
     assert [schedule(x) for x in (99, t - 1, t, t + 50)] == [rw.Linear(0.1, 0.01, 100)(99), schedule(t - 1), 0.02, 0.02]
+
+
+@pytest.mark.parametrize("n", [1, 99, 100, 101, 500])
+def test_until_and_after_make_the_whole_again_even_past_the_end(n):
+    a = rw.Linear(0.1, 0.01, 100)
+    again = a.until(n) >> a.after(n)
+    assert [again(t) for t in range(600)] == [a(t) for t in range(600)]
+    assert (a.until(n) >> a.after(n)).over(700)(650) == 0.01

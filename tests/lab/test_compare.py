@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from ratewise import Constant, Cosine, Custom, Linear, Strategy, Task
+from ratewise import Constant, Cosine, Custom, Linear, Strategy, Task, epochs
 from ratewise.errors import LabError, ScheduleError, StoreError, TaskError, UnknownName
 from ratewise.lab.compare import compare, reported
 from ratewise.lab.plan import Budget
@@ -239,7 +240,7 @@ def test_an_unknown_engine_and_a_task_without_a_model_are_refused(store):
 
 
 def test_a_model_that_raises_is_one_sentence(store):
-    with pytest.raises(TaskError, match=r"training raised RuntimeError: mat1 and mat2"):
+    with pytest.raises(TaskError, match=r"cannot take a batch of inputs of shape \(8, 4\)"):
         compare(linear_task(model=lambda: torch.nn.Linear(7, 1)), ["cosine", "fixed"], SMALL, store, workers=1)
 
 
@@ -293,3 +294,57 @@ def test_means_and_intervals_are_those_of_the_losses_shown(store):
     half = 2.4469 * losses.std(ddof=1) / math.sqrt(7)  # t quantile of 6 degrees of freedom
     assert row["test"]["loss"]["mean"] == pytest.approx(losses.mean())
     assert row["test"]["loss"]["high"] == pytest.approx(losses.mean() + half, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": torch.nn.Linear(4, 1)},
+            r"must be a function that makes a new module, got a module\. Write model=lambda",
+        ),
+        ({"model": lambda: 3}, "must return a torch.nn.Module, it returned int"),
+        ({"model": torch.nn.ReLU}, "has no parameters to train"),
+        ({"loss": lambda o, t: (o.squeeze(-1) - t) ** 2}, r"the loss must be one number.* Add \.mean\(\)"),
+        (
+            {"loss": "cross_entropy", "data": (np.zeros((50, 4)), np.arange(50) % 3)},
+            r"from 0 to 0 .* they go from 0 to 2",
+        ),
+        ({"data": (np.zeros((50, 4)), np.full(50, np.nan))}, "the targets of data contain nan"),
+        ({"model": lambda: 1 / 0}, "its model raised ZeroDivisionError"),
+    ],
+)
+def test_the_commonest_mistakes_in_a_task_are_found_before_training_and_named(store, changes, message):
+    with pytest.raises(TaskError, match=message) as caught:
+        compare(linear_task(**changes), ["cosine", "fixed"], SMALL, store)
+    assert str(caught.value).startswith("Task 'plane': ")
+    assert not store.exists()
+
+
+def test_a_model_that_changed_is_trained_again(store):
+    """Whatever the change hides behind: here a closure, and a number in another module."""
+
+    def task(width):
+        return linear_task(model=lambda: torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Linear(width, 1)))
+
+    first, second = (compare(task(width), ["cosine", "fixed"], SMALL, store, workers=1) for width in (2, 16))
+    assert first["strategies"][0]["losses"] != second["strategies"][0]["losses"]
+
+
+def test_strategies_may_speak_of_epochs(store):
+    mine = Strategy("mine", "sgd", Cosine(0.1, 0.0).warmup(epochs(1)))
+    result = compare("wine", ["cosine", mine], SMALL, store, workers=1)
+    assert re.match(r"Linear\(0\.0, [\d.]+, 6, ends=", result["strategies"][1]["spec"])  # 90 examples in batches of 16
+
+
+@pytest.mark.slow
+def test_workers_end_when_the_program_they_work_for_is_killed(tmp_path):
+    command = [sys.executable, "-c", COMMAND.format(store=str(tmp_path / "runs"), workers=2)]
+    process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
+    path = tmp_path / "runs"
+    while process.poll() is None and not (path.exists() and path.stat().st_size > 5000):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    started = time.monotonic()
+    process.communicate(timeout=30)  # returns when every process that holds the pipe has ended
+    assert time.monotonic() - started < 10

@@ -10,7 +10,7 @@ from ratewise.lab.catalogue import strategy
 from ratewise.lab.plan import Budget, Plan, score
 from ratewise.lab.strategy import Strategy
 
-FACTS = {"description": "", "metric": "accuracy", "batch_size": 16}
+FACTS = {"description": "", "metric": "accuracy", "batch_size": 16, "examples": 160}
 
 
 def plan_of(*strategies, **budget):

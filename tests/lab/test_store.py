@@ -90,6 +90,12 @@ def test_two_programs_cannot_write_at_once(path):
         pass
 
 
+def test_two_programs_cannot_write_to_one_database_url(tmp_path):
+    url = f"sqlite:///{tmp_path / 'runs.db'}"
+    with Store(url, write=True), pytest.raises(StoreError, match="is in use"), Store(tmp_path / "runs.db", write=True):
+        pass
+
+
 def test_reading_while_another_writes_is_fine(tmp_path):
     path = tmp_path / "runs.journal"
     with Store(path, write=True) as store:
@@ -146,7 +152,7 @@ def test_a_damaged_line_in_the_middle_is_one_error_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_an_sqlite_database_of_something_else_is_one_error_line(tmp_path):
+def test_a_database_of_another_program_is_left_untouched(tmp_path):
     import sqlite3
 
     path = tmp_path / "other.db"
@@ -154,9 +160,10 @@ def test_an_sqlite_database_of_something_else_is_one_error_line(tmp_path):
     connection.execute("create table studies (nonsense text)")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreError, match="cannot read it") as caught, Store(path, write=True) as store:
-        store.open_study("study")
-    assert "\n" not in str(caught.value)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="is another program's database"), Store(path, write=True):
+        pass
+    assert path.read_bytes() == before
 
 
 def test_a_locked_database_says_so(tmp_path):

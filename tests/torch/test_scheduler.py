@@ -218,14 +218,9 @@ def test_step_refuses_a_metric(argument, sgd):
         Scheduler(sgd(), 0.1).step(argument)
 
 
-def test_a_rate_that_turns_negative_raises_only_when_an_update_would_use_it(sgd, applied):
-    optimizer = sgd()
-    scheduler = Scheduler(optimizer, rw.Linear(0.3, -0.3, 6))
-    assert applied(optimizer, 4)[3] == 0.0
-    for _ in range(2):
-        with pytest.raises(AdapterError, match=r"lr must be at least 0 and finite.*at update 4"):
-            applied(optimizer)
-    assert scheduler.position == 4
+def test_a_rate_that_turns_negative_is_refused_before_training(sgd):
+    with pytest.raises(AdapterError, match=r"lr must be at least 0 and finite, but .* gives -0\.1 at update 4"):
+        Scheduler(sgd(), rw.Piecewise([0.1, -0.1], [4]).until(9))
 
 
 def table(t):

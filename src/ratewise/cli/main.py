@@ -5,8 +5,11 @@ it needs when it runs, so that ``--help`` is quick.
 """
 
 import json
+import math
 import os
+import signal
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +19,18 @@ try:
 except ImportError:  # the program is installed with the core, its libraries with the extra "cli"
     sys.exit('ratewise: the command line is not installed. Run: pip install "ratewise[cli]".')
 
-from ratewise.errors import LabError, RatewiseError, ScheduleError, UnknownName, nearest
+from ratewise.errors import LabError, MissingDependency, RatewiseError, ScheduleError, UnknownName, nearest
 
 _INTERRUPTED = 130  # what typer returns when Ctrl-C ended a command
 UsageError: Any = typer.BadParameter.__bases__[0]
+
+_EXTRAS = dict.fromkeys(("filelock", "loky", "numpy", "optuna", "scipy", "sklearn"), "lab") | {
+    "torch": "torch",
+    "keras": "keras",
+    "tensorflow": "keras",
+    "matplotlib": "plot",
+}
+"""Which extra brings a package."""
 
 app = typer.Typer(
     help="Define learning-rate strategies, look at them, and compare them on a task.",
@@ -36,6 +47,7 @@ DEFAULT_STORE = "ratewise-results/runs.journal"
 
 def main() -> None:
     """Run the program; a user's mistake is one line on stderr, never a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends as Ctrl-C does
     sys.exit(run(sys.argv[1:]))
 
 
@@ -52,6 +64,11 @@ def run(arguments: list[str]) -> int:
     except RatewiseError as error:
         misuse = isinstance(error, (ScheduleError, UnknownName)) or type(error) is LabError
         return _complain(str(error), 2 if misuse else 1)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRAS:
+            raise
+        return _complain(str(MissingDependency(missing, _EXTRAS[missing], f"this command needs {missing}")), 1)
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted. Finished runs are kept: the same command goes on where it stood.", 1)
     except BrokenPipeError:  # `ratewise list | head`
@@ -144,13 +161,14 @@ def show(
     from ratewise.core.parse import parse
 
     schedule = screens.settled(parse(expression), steps, err)
+    steps = steps or math.ceil(schedule.steps)
     if png is not None:
-        screens.write_png(schedule, png)
+        screens.write_png(schedule, steps, png)
         err.print(f"picture: {png}")
     if as_json:
-        _print_json(screens.numbers(schedule))
+        _print_json(screens.numbers(schedule, steps))
     elif png is None:
-        screens.show_curve(schedule)
+        screens.show_curve(schedule, steps)
 
 
 @app.command()
@@ -188,7 +206,7 @@ def compare(
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded, here or in a worker
     chosen = [screens.strategy_from(text) for text in strategy] if strategy else None
     budget = Budget(steps=steps, rates=rates, tuning_seeds=tuning_seeds, fresh_seeds=fresh_seeds, delta=delta)
-    with screens.progress(err) as tick:
+    with screens.progress(err) as tick, redirect_stdout(sys.stderr):  # what a task file prints is not data
         result = run_comparison(
             task, chosen, budget, store, engine=engine, workers=workers, study=study, progress=tick
         )  # fmt: skip

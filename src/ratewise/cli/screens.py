@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,16 @@ def _console() -> Console:
 
 def inventory() -> dict[str, Any]:
     """Everything that has a name: strategies, tasks, recipes."""
-    from ratewise.lab.tasks import TASKS
+    try:
+        made = import_module("ratewise.lab.tasks").TASKS
+    except ModuleNotFoundError:  # without the extra "lab" there is no numpy, and there are no tasks
+        made = {}
 
     entries = [
         {"name": s.name, "optimizer": s.optimizer, "spec": repr(s.lr), "what": s.card.what if s.card else ""}
         for s in CATALOGUE.values()
     ]
-    tasks = [{"name": name, "what": _first_line(make)} for name, make in TASKS.items()]
+    tasks = [{"name": name, "what": _first_line(make)} for name, make in made.items()]
     recipes = [{"name": name, "what": _first_line(recipe)} for name, recipe in RECIPES.items()]
     return {"strategies": entries, "tasks": tasks, "recipes": recipes}
 
@@ -102,12 +106,19 @@ def settled(schedule: Schedule, steps: int | None, err: Console) -> Schedule:
     if steps is None and not isinstance(schedule.steps, (int, float)):
         err.print("no length given: drawn over 1000 updates (--steps changes that)")
     own = math.ceil(schedule.steps) if isinstance(schedule.steps, (int, float)) else 1000
-    return schedule.over(own if steps is None else steps)
+    try:
+        return schedule.over(own if steps is None else steps)
+    except ScheduleError as error:
+        if not str(error).startswith("Horizon"):
+            raise
+        raise ScheduleError(
+            f"show: {schedule!r:.80} speaks of epochs, samples or tokens, which need a run. Here write plain updates, "
+            "or fraction(0.1); in Python use .over(Horizon(...))."
+        ) from error
 
 
-def numbers(schedule: Schedule) -> dict[str, Any]:
+def numbers(schedule: Schedule, steps: int) -> dict[str, Any]:
     """The schedule as ``{spec, steps, values}``: the rate used by each update."""
-    steps = math.ceil(schedule.steps)
     if steps > MOST_VALUES:
         raise ScheduleError(
             f"show --json: at most {MOST_VALUES} values, got {steps} updates. Stretch it or cut it first."
@@ -115,13 +126,13 @@ def numbers(schedule: Schedule) -> dict[str, Any]:
     return {"spec": repr(schedule), "steps": steps, "values": schedule.values(0, steps)}
 
 
-def show_curve(schedule: Schedule) -> None:
+def show_curve(schedule: Schedule, steps: int) -> None:
     """Print the curve and a few values."""
     print(schedule)
     print()
-    print(schedule.plot())
+    print(schedule.plot(steps=steps))
     print()
-    print(schedule.table())
+    print(schedule.table(steps=steps))
 
 
 def strategy_from(text: str) -> Strategy:
@@ -162,20 +173,25 @@ def write_page(result: dict[str, Any], path: Path) -> None:
     _write(path, page(result).encode())
 
 
-def write_png(schedule: Schedule, path: Path) -> None:
+def write_png(schedule: Schedule, steps: int, path: Path) -> None:
     """Write the curve as a PNG picture, whole or not at all."""
     from io import BytesIO
 
     from ratewise.report.draw import curve
 
     buffer = BytesIO()
-    curve(schedule).savefig(buffer, format="png", dpi=144)
+    curve(schedule, steps).savefig(buffer, format="png", dpi=144)
     _write(path, buffer.getvalue())
 
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file beside its place and move it there, so that no half of it is ever seen."""
+    path = path.resolve()  # a link stays a link
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a device or a pipe: nothing to replace
+        with path.open("wb") as file:
+            file.write(data)
+        return
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -243,8 +243,7 @@ class Schedule:
         """Multiply the schedule by ``factor`` from update ``t`` on."""
         if is_zero(t):
             return factor * self
-        ended = isinstance(self.steps, (int, float)) and t >= self.steps
-        return self.until(t) >> factor * (Ramp(self(t), self(t), 1) if ended else self.after(t))
+        return self.until(t) >> factor * self.after(t)
 
     def over(self, horizon: Horizon | int) -> "Schedule":
         """Settle every length for a run: open pieces take what the run has left.
@@ -876,7 +875,7 @@ class Until(_Wrapper):
 
 @dataclass(frozen=True, repr=False)
 class After(_Wrapper):
-    """What remains when ``skip`` updates are dropped."""
+    """What remains when ``skip`` updates are dropped; past the end one update of the end value, held."""
 
     base: Schedule
     skip: Updates
@@ -884,28 +883,25 @@ class After(_Wrapper):
     def __post_init__(self) -> None:
         self._wrap("after")
         self.__dict__["skip"] = length("after", "steps", self.skip, " after(0) would be the schedule itself.")
-        if not any(self._missing()) and self.base.steps is not None and self.skip >= self.base.steps:
-            raise ScheduleError(
-                f"after: steps must be below the schedule's length ({self.base.steps}), got {self.skip!r}."
-            )
 
     @cached_property
     def steps(self) -> int | float | None:
         n = self.base.steps
-        return None if n is None or any(self._missing()) else n - self.skip
+        return None if n is None or any(self._missing()) else n - self.skip if n > self.skip else 1
 
     def at(self, t: Any, xp: Any) -> Any:
         return self.base.at(xp.clip(t, 0, xp.far - self.skip) + self.skip, xp)
 
     def _exact(self, horizon: Horizon | None) -> Exact:
         n = rounded(self.base._exact(horizon))
-        return n if n is None or horizon is None else n - horizon.whole(self.skip)
+        return n if n is None or horizon is None else max(n - horizon.whole(self.skip), 1)
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
         skip = horizon.whole(self.skip)
         if self.base._endless():
             return Until(After(self.base, skip), n)
-        return After(self.base._fit(horizon, n + skip), skip)
+        inner = rounded(self.base._exact(horizon))
+        return After(self.base._fit(horizon, n + skip if inner is None else inner), skip)
 
     def _start_value(self) -> float | None:
         return Schedule._start_value(self)

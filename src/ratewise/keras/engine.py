@@ -6,6 +6,7 @@ do anywhere else, as a function of the optimizer's counter; here that function l
 another strategy is another table and not another compilation.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -57,6 +58,31 @@ class Engine:
     @cached_property
     def _model(self) -> Any:
         return self._make()
+
+    def examine(self) -> str:
+        """Build the model as a run would, try one batch, and return a hash of what was built.
+
+        Raises:
+            TaskError: The model is not a Keras model, has nothing to train, or does not fit the data.
+        """
+        if isinstance(self._make, keras.Model) or not isinstance(self._model, keras.Model):
+            raise TaskError("keras_model= must be a function that returns a new keras.Model.")
+        if not self._model.trainable_variables:
+            raise TaskError("the Keras model has no variables to train. Give its first layer an Input.")
+        inputs, targets = (part[:8] for part in self._data["train"])
+        try:
+            output = self._model(inputs, training=False)
+            float(self._loss(targets, output))
+        except Exception as error:
+            raise TaskError(
+                f"the Keras model cannot take a batch of inputs of shape {tuple(inputs.shape)}, or its output does not "
+                f"fit the targets: {type(error).__name__}: {str(error).splitlines()[0]}"
+            ) from error
+        self._start(0)
+        digest = hashlib.sha256(repr([type(layer).__name__ for layer in self._model.layers]).encode())
+        for value in self._initial[0]:
+            digest.update(str(value.shape).encode() + value.tobytes())
+        return digest.hexdigest()
 
     def run(self, strategy: Any, seed: int, order: Any, split: str) -> tuple[list[float], float | None, float | None]:
         """Train once and measure; arguments and result are those of ``ratewise.torch.engine.Engine.run``."""

@@ -6,6 +6,7 @@ are tested against it on fresh seeds.
 """
 
 import math
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +16,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ratewise.core.horizon import Horizon
 from ratewise.core.schedule import Schedule
 from ratewise.errors import LabError, ScheduleError, StoreError, TaskError, UnknownName, nearest
 from ratewise.lab import stats
 from ratewise.lab.catalogue import CATALOGUE, strategy as named
 from ratewise.lab.loading import load
 from ratewise.lab.plan import Budget, Choice, Plan, Results, settled
-from ratewise.lab.runs import ENGINES, Job, Run, execute
+from ratewise.lab.runs import ENGINES, Job, Run, examined, execute, start_worker
 from ratewise.lab.store import DEFAULT, Store
 from ratewise.lab.strategy import Strategy
 from ratewise.lab.task import Task
@@ -114,15 +116,20 @@ def planned(
         if optimizer not in known:
             raise UnknownName(f"unknown optimizer {optimizer!r}.{nearest(optimizer, known)}")
     stats.require_seeds(budget.fresh_seeds, len(chosen) - 1)
-    facts = {"description": task.description, "metric": task.metric, "batch_size": task.batch_size}
-    plan = Plan(task.name, task.fingerprint, budget.steps or task.steps, chosen, budget, engine, facts)
+    facts = {
+        "description": task.description,
+        "metric": task.metric,
+        "batch_size": task.batch_size,
+        "examples": len(task.splits["train"][0]),
+    }
+    plan = Plan(task.name, examined(task, engine), budget.steps or task.steps, chosen, budget, engine, facts)
     for strategy in chosen:
-        _check_rates(strategy, plan.steps)
+        _check_rates(strategy, plan.horizon)
     return Plan.from_dict(plan.to_dict())  # what the report will read later, so whatever cannot be kept fails now
 
 
-def _check_rates(strategy: Strategy, steps: int) -> None:
-    for t, rate in enumerate(strategy.lr.over(steps).values(0, steps)):
+def _check_rates(strategy: Strategy, horizon: Horizon) -> None:
+    for t, rate in enumerate(strategy.lr.over(horizon).values(0, horizon.total_steps)):
         if rate < 0:
             raise ScheduleError(
                 f"Strategy {strategy.name!r}: a learning rate must be at least 0, update {t} would use {rate!r}. "
@@ -156,7 +163,9 @@ def _pool(workers: int) -> Iterator[Callable[[Sequence[Job]], Iterator[tuple[Run
     from loky import ProcessPoolExecutor, as_completed
     from loky.process_executor import TerminatedWorkerError
 
-    executor = ProcessPoolExecutor(workers, env={"OMP_NUM_THREADS": "1"})  # loky: a script needs no __main__ guard
+    executor = ProcessPoolExecutor(  # loky's: a script needs no __main__ guard
+        workers, env={"OMP_NUM_THREADS": "1"}, initializer=start_worker, initargs=(os.getpid(),)
+    )
 
     def execute_all(jobs: Sequence[Job]) -> Iterator[tuple[Run, Result]]:
         return (future.result() for future in as_completed([executor.submit(_done, job) for job in jobs]))
@@ -224,7 +233,7 @@ def _row(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> Re
         runs = plan.fresh(strategy, choice.best)
         fresh = [results[run.key] for run in runs if run.key in results]
     spent = plan.spent(strategy, choice, results)
-    settled_ = strategy.with_peak(choice.best or plan.centres[strategy.name], plan.steps)
+    settled_ = strategy.with_peak(choice.best or plan.centres[strategy.name], plan.horizon)
     good = [result for result in fresh if result["loss"] is not None]
     loss, metric = stats.interval([r["loss"] for r in good]), stats.interval([r["metric"] for r in good])
     return {
@@ -357,7 +366,7 @@ def _code(plan: Plan, choices: dict[str, Choice], recommended: str | None) -> st
     strategy = next(s for s in plan.strategies if s.name == recommended)
     rate = choices[recommended].best
     assert rate is not None
-    return strategy.with_peak(rate, plan.steps).code(plan.engine, plan.steps)
+    return strategy.with_peak(rate, plan.horizon).code(plan.engine, plan.steps)
 
 
 def _versions(engine: str) -> dict[str, str]:

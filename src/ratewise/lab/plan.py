@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+from ratewise.core.horizon import Horizon
 from ratewise.errors import LabError
 from ratewise.lab.runs import Run, spec
 from ratewise.lab.strategy import Strategy
@@ -81,7 +82,7 @@ class Plan:
         strategies: What is compared.
         budget: How much each strategy gets.
         engine: Which engine trains.
-        facts: What the report says about the task: description, metric, batch size.
+        facts: What else is known of the task: description, metric, batch size, number of training examples.
     """
 
     task: str
@@ -108,13 +109,18 @@ class Plan:
         return cls(**{**data, "strategies": strategies, "budget": Budget(**data["budget"])})
 
     @cached_property
+    def horizon(self) -> Horizon:
+        """The run in all its units, so that strategies may speak of epochs and samples."""
+        return Horizon(self.steps, dataset_size=self.facts["examples"], batch_size=self.facts["batch_size"])
+
+    @cached_property
     def centres(self) -> dict[str, float]:
         """Each strategy's own peak rate, around which its window starts."""
-        return {strategy.name: strategy.peak(self.steps) for strategy in self.strategies}
+        return {strategy.name: strategy.peak(self.horizon) for strategy in self.strategies}
 
     def run(self, strategy: Strategy, rate: float, seed: int, phase: str) -> Run:
         """The run of a strategy at a peak rate."""
-        text = spec(_settled(strategy, rate, self.steps))
+        text = spec(_settled(strategy, rate, self.horizon))
         return Run(self.fingerprint, strategy.name, text, rate, seed, phase, self.steps, self.engine)
 
     def tuning(self, strategy: Strategy, rate: float) -> list[Run]:
@@ -195,14 +201,14 @@ class Plan:
 
 
 @lru_cache(maxsize=4096)
-def _settled(strategy: Strategy, rate: float, steps: int) -> Strategy:
-    return strategy.with_peak(rate, steps)
+def _settled(strategy: Strategy, rate: float, horizon: Horizon) -> Strategy:
+    return strategy.with_peak(rate, horizon)
 
 
 def settled(plan: Plan, run: Run) -> Strategy:
     """The strategy of a run, with its schedules settled and scaled to the run's rate."""
     strategy = next(s for s in plan.strategies if s.name == run.strategy)
-    return _settled(strategy, run.rate, plan.steps)
+    return _settled(strategy, run.rate, plan.horizon)
 
 
 def score(results: Sequence[Mapping[str, Any] | None]) -> float:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,6 +16,7 @@ from ratewise.errors import MissingDependency, RatewiseError, TaskError
 from ratewise.lab.loading import load
 from ratewise.lab.strategy import Strategy
 from ratewise.lab.task import Task
+from ratewise.lab.tasks import TASKS
 
 ENGINES = ("torch", "keras")
 CURVE_POINTS = 40
@@ -92,6 +95,41 @@ def _engine(task: Task, name: str) -> Any:
             raise MissingDependency("PyTorch", "torch", "engine 'torch'") from error
     engine = import_module(f"ratewise.{name}.engine").Engine
     return engine(task.splits, model, task.loss, task.metric)
+
+
+def examined(task: Task, engine: str) -> str:
+    """Look at a task before anything is trained, and return the fingerprint of all that its results depend on.
+
+    Raises:
+        TaskError: Its data, model or loss cannot be trained; the sentence says what is required.
+    """
+    if task.reference in TASKS:  # ours are known to be right, and loading the framework here would only take time
+        return task.fingerprint
+    try:
+        built: str = _engine(task, engine).examine()
+    except MissingDependency:
+        raise
+    except TaskError as error:
+        text = str(error)
+        raise TaskError(text if text.startswith("Task ") else f"Task {task.name!r}: {text}") from error
+    except Exception as error:
+        raise TaskError(f"Task {task.name!r}: its model raised {type(error).__name__}: {error}") from error
+    return hashlib.sha256(f"{task.fingerprint} {built}".encode()).hexdigest()[:16]
+
+
+def start_worker(parent: int) -> None:
+    """Prepare a worker process: it prints to stderr, and ends when the program that it works for is gone.
+
+    A program that is killed cannot tell its workers, so they look every second whose children they are.
+    """
+    os.dup2(2, 1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def execute(planned: Job) -> dict[str, Any]:

@@ -41,7 +41,8 @@ class Difference:
         adjusted: The same, corrected by Holm for the number of rivals.
         wins: Share of seeds in which the rival's loss is lower.
         verdict: ``"tie"``, ``"better"``, ``"worse"`` or ``"unresolved"``.
-        seeds_needed: If unresolved: seeds at which a difference of this size, or a tie, should show; else None.
+        seeds_needed: If unresolved: seeds at which a difference of this size, or a tie, should show (80% power);
+            else None.
     """
 
     mean: float
@@ -150,15 +151,20 @@ def _judged(d: NDArray[np.float64], p: float, adjusted: float, delta: float) -> 
         verdict = "better" if mean < 0 else "worse"
     else:
         verdict = "unresolved"
-    needed = _seeds_needed(d, delta) if verdict == "unresolved" else None
+    needed = _seeds_needed(d, delta, adjusted / p) if verdict == "unresolved" else None
     wins = float((d < 0).mean())
     return Difference(mean, mean - half, mean + half, p, adjusted, wins, verdict, needed)
 
 
-def _seeds_needed(d: NDArray[np.float64], delta: float) -> int:
-    """Seeds at which an effect of the size seen (or of delta, if that is larger) is found with 80% power."""
-    z = float(stats.norm.ppf(1 - ALPHA / 2) + stats.norm.ppf(POWER))
-    effect = max(abs(float(d.mean())), delta)
-    if not effect:
-        return len(d) + 1
-    return max(len(d) + 1, math.ceil((z * float(d.std(ddof=1)) / effect) ** 2))
+def _seeds_needed(d: NDArray[np.float64], delta: float, factor: float) -> int | None:
+    """Seeds at which a verdict is to be expected, if the mean and the deviation stay as they were seen.
+
+    A difference shows with 80% power at the level that Holm's correction leaves (``factor`` times stricter); a tie
+    shows when the interval is narrow enough to lie inside ±delta. The nearer of the two counts; None if neither can.
+    """
+    mean, deviation = abs(float(d.mean())), float(d.std(ddof=1))
+    quantile = stats.norm.ppf
+    apart = mean / (quantile(1 - ALPHA / 2 / max(factor, 1.0)) + quantile(POWER))
+    inside = (delta - mean) / (quantile(1 - ALPHA / 2) + quantile((1 + POWER) / 2))  # it may leave on either side
+    reach = max(apart, inside)
+    return None if reach <= 0 else max(len(d) + 1, math.ceil((deviation / reach) ** 2) + 2)  # + 2: t, not normal

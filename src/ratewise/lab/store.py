@@ -6,11 +6,14 @@ workers return their results to it. So no run is committed twice, and a killed p
 line, which the next one removes.
 """
 
+import hashlib
 import math
 import os
 import re
+import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -78,9 +81,13 @@ class Store:
             self._lock.release()
 
     def _opened(self) -> Any:
-        if "://" in self.location:
-            return optuna.storages.RDBStorage(self.location)
-        path = Path(self.location)
+        location = self.location.removeprefix("sqlite:///")
+        if "://" in location:
+            if self._write:  # programs on one machine; several machines need a claim in the database
+                name = hashlib.sha256(location.encode()).hexdigest()[:16]
+                self._claim(Path(tempfile.gettempdir()) / f"ratewise-{name}")
+            return optuna.storages.RDBStorage(location)
+        path = Path(location)
         if path.is_dir():
             raise StoreError(f"store {self._shown}: is a folder. Give a file, for example {path / 'runs.journal'}.")
         if not path.exists() and not self._write:
@@ -91,6 +98,8 @@ class Store:
         if self._write:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._claim(path)
+        if head.startswith(_SQLITE) and not _is_optunas(path):
+            raise StoreError(f"store {self._shown}: is another program's database. It is untouched.")
         if head.startswith(_SQLITE) or path.suffix in (".db", ".sqlite", ".sqlite3"):
             return optuna.storages.RDBStorage(f"sqlite:///{path}")
         if self._write:
@@ -205,6 +214,13 @@ def _head(path: Path) -> bytes:
         return b""
     with open(path, "rb") as file:
         return file.read(16)
+
+
+def _is_optunas(path: Path) -> bool:
+    """Whether an SQLite file is empty or has Optuna's tables."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        names = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+    return not names or "trial_user_attributes" in names
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -96,7 +96,9 @@ class Strategy:
         """
         peak = self.peak(horizon)
         if not (rate > 0 and peak > 0):
-            raise ScheduleError(f"Strategy {self.name!r}: cannot scale a peak rate of {peak!r} to {rate!r}.")
+            raise ScheduleError(
+                f"Strategy {self.name!r}: cannot scale a peak rate of {peak!r} to {rate!r}. Give it a rate above 0."
+            )
         settled = self.over(horizon)
         return settled if rate == peak else replace(settled, lr=scaled(settled.lr, rate / peak))
 

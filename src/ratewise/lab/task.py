@@ -110,10 +110,11 @@ class Task:
             )
         if not len(inputs):
             raise TaskError(f"Task {self.name!r}: {name} is empty. Give it at least one example.")
-        if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():
-            raise TaskError(
-                f"Task {self.name!r}: the inputs of {name} contain nan or infinity. Fill or drop them first."
-            )
+        for what, part in (("inputs", inputs), ("targets", targets)):
+            if part.dtype.kind == "f" and not np.isfinite(part).all():
+                raise TaskError(
+                    f"Task {self.name!r}: the {what} of {name} contain nan or infinity. Fill or drop them first."
+                )
         if self.loss == "cross_entropy" and targets.dtype.kind != "i":
             raise TaskError(f"Task {self.name!r}: cross_entropy needs whole numbers as targets, got {targets.dtype}.")
         return inputs, targets
@@ -150,6 +151,8 @@ def _code(thing: Any) -> str:
     name = f"{thing.__module__}:{getattr(thing, '__qualname__', type(thing).__qualname__)}"
     if name.startswith("ratewise."):
         return name
+    cells = [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
+    name += repr([value for value in cells if isinstance(value, (int, float, str, tuple))])
     for owner in (inspect.getmodule(thing), thing):  # a notebook has no module text, but the cell's
         try:
             return name + inspect.getsource(owner)  # type: ignore[arg-type]

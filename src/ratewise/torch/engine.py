@@ -1,5 +1,6 @@
 """The one-by-one engine for PyTorch: one run is one ordinary training loop. The reference for every other engine."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ratewise.errors import TaskError
 
 Loss: TypeAlias = Callable[[Any, Tensor], Tensor]
 
@@ -54,6 +57,61 @@ class Engine:
     @cached_property
     def _data(self) -> dict[str, tuple[Tensor, Tensor]]:
         return {name: (torch.as_tensor(x), torch.as_tensor(y)) for name, (x, y) in self._splits.items()}
+
+    def examine(self) -> str:
+        """Build the model as a run would, try one batch, and return a hash of what was built.
+
+        Raises:
+            TaskError: The model is not a module, has nothing to train, does not fit the data, or the loss is no
+                number; the sentence says what is required.
+        """
+        with torch.random.fork_rng(devices=[]), _one_thread():
+            torch.manual_seed(0)
+            model = self._built()
+            digest = hashlib.sha256(str(model).encode())
+            for name, value in model.state_dict().items():
+                digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+            self._try(model)
+        return digest.hexdigest()
+
+    def _built(self) -> nn.Module:
+        if isinstance(self._model, nn.Module):
+            raise TaskError("model= must be a function that makes a new module, got a module. Write model=lambda: ...")
+        model = self._model()
+        if not isinstance(model, nn.Module):
+            raise TaskError(f"model= must return a torch.nn.Module, it returned {type(model).__name__}.")
+        if not any(p.requires_grad for p in model.parameters()):
+            raise TaskError("the model has no parameters to train.")
+        return model
+
+    def _try(self, model: nn.Module) -> None:
+        inputs, targets = (part[:8] for part in self._data["train"])
+        try:
+            output = model(inputs)
+        except Exception as error:
+            raise TaskError(
+                f"the model cannot take a batch of inputs of shape {tuple(inputs.shape)} and type {inputs.dtype}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if self._loss is _cross_entropy:
+            self._check_classes(output)
+        try:
+            loss = self._loss(output, targets)
+        except Exception as error:
+            raise TaskError(f"the loss cannot compare the model's output with targets: {error}") from error
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise TaskError(f"the loss must be one number, the mean over the batch, it is {shape}. Add .mean().")
+
+    def _check_classes(self, output: Any) -> None:
+        classes = output.shape[-1] if isinstance(output, Tensor) and output.ndim else 0
+        labels = torch.cat([targets.reshape(-1) for _, targets in self._data.values()])
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            raise TaskError(
+                f"cross_entropy needs targets from 0 to {classes - 1} for the model's {classes} outputs, "
+                f"they go from {low} to {high}."
+            )
 
     def run(self, strategy: Any, seed: int, order: Any, split: str) -> tuple[list[float], float | None, float | None]:
         """Train once and measure.

@@ -130,12 +130,28 @@ def _settled(name: str, value: Any, horizon: Horizon | None) -> Schedule:
             f"Scheduler: {name} must be a Schedule, a number, or a dictionary of them by group name, got {value!r:.80}."
         )
     if horizon is not None:
-        return value.over(horizon)
+        return _checked(name, value.over(horizon))
     try:
         value.values(0, 0)
     except ScheduleError as error:
         raise ScheduleError(f"Scheduler: {name}: {error} Or give the Scheduler horizon=1000.") from None
-    return value
+    return _checked(name, value)
+
+
+def _checked(name: str, schedule: Schedule) -> Schedule:
+    """The schedule, if its values are at least 0; all of a short one are looked at, a longer one is sampled.
+
+    A function of the user's own is not called before its time.
+    """
+    last = math.ceil(schedule.steps) if schedule.steps is not None else 0
+    updates = [] if "Custom(" in repr(schedule) else range(0, last + 1, max(1, last // 2000))
+    for t in updates:
+        if (value := schedule(t)) < 0:
+            raise AdapterError(
+                f"Scheduler: {name} must be at least 0 and finite, but {schedule!r:.60} gives {value!r} at update {t}. "
+                "Cut it off with .clip(0.0)."
+            )
+    return schedule
 
 
 def check_groups(spec: Spec, names: list[str]) -> None:
