@@ -95,9 +95,8 @@ def refused(call: Callable[[Any], Any], value: Any) -> None:
 @pytest.mark.parametrize("value", NOT_NUMBERS, ids=shown)
 @pytest.mark.parametrize("name", [*NUMBERS, *OPERANDS])
 def test_what_is_no_number_is_refused(name: str, value: Any) -> None:
-    if name in OPERANDS and isinstance(value, Schedule):
-        pytest.skip("schedules are operands")
-    refused({**NUMBERS, **OPERANDS}[name], value)
+    if not (name in OPERANDS and isinstance(value, Schedule)):  # schedules are operands
+        refused({**NUMBERS, **OPERANDS}[name], value)
 
 
 @pytest.mark.parametrize("value", NOT_LENGTHS, ids=shown)

@@ -81,6 +81,13 @@ def test_a_torn_last_line_is_dropped_and_the_rest_kept(tmp_path):
     assert set(read(path)) == {run_of(0).key, run_of(2).key}
 
 
+def test_a_journal_cut_off_in_its_first_line_starts_again(tmp_path):
+    path = tmp_path / "runs.journal"
+    path.write_bytes(b'{"op_c')
+    written(path, [0])
+    assert set(read(path)) == {run_of(0).key}
+
+
 def test_two_programs_cannot_write_at_once(path):
     with (
         Store(path, write=True),

@@ -28,6 +28,7 @@ from ratewise.lab.runs import Run
 
 DEFAULT = Path("ratewise-results") / "runs.journal"
 _SQLITE = b"SQLite format 3"
+_JOURNAL = b'{"op_code":'
 
 
 class _Held:
@@ -93,7 +94,7 @@ class Store:
         if not path.exists() and not self._write:
             raise StoreError(f"store {self._shown}: there is no such file. Run `ratewise compare` first.")
         head = _head(path)
-        if head and not head.startswith((b'{"op_code":', _SQLITE)):
+        if not (_JOURNAL.startswith(head) or head.startswith((_JOURNAL, _SQLITE))):  # it may be cut off that early
             raise StoreError(f"store {self._shown}: is not a store of Ratewise. It is untouched; give another file.")
         if self._write:
             path.parent.mkdir(parents=True, exist_ok=True)
