@@ -20,6 +20,7 @@ except ImportError:  # the program is installed with the core, its libraries wit
     sys.exit('ratewise: the command line is not installed. Run: pip install "ratewise[cli]".')
 
 from ratewise.errors import LabError, MissingDependency, RatewiseError, ScheduleError, UnknownName, nearest
+from ratewise.lab import DEFAULT_STORE
 
 _INTERRUPTED = 130  # what typer returns when Ctrl-C ended a command
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -42,7 +43,6 @@ err = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 StoreOption = Annotated[str, typer.Option("--store", help="File or database URL where finished runs are kept.")]
-DEFAULT_STORE = "ratewise-results/runs.journal"
 
 
 def main() -> None:

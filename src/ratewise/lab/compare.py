@@ -13,12 +13,12 @@ from pathlib import Path
 
 from ratewise.core.horizon import Horizon
 from ratewise.errors import LabError, ScheduleError, StoreError, TaskError, UnknownName, nearest
-from ratewise.lab import stats
+from ratewise.lab import DEFAULT_STORE, stats
 from ratewise.lab.catalogue import CATALOGUE, strategy as named
 from ratewise.lab.loading import load
 from ratewise.lab.plan import Budget, Plan, settled
 from ratewise.lab.runs import ENGINES, Job, Run, examined, execute, start_worker
-from ratewise.lab.store import DEFAULT, Store
+from ratewise.lab.store import Store
 from ratewise.lab.strategy import Strategy
 from ratewise.lab.summary import Result, summary
 from ratewise.lab.task import Task
@@ -30,7 +30,7 @@ def compare(
     task: Task | str,
     strategies: Iterable[Strategy | str] | None = None,
     budget: Budget | None = None,
-    store: str | Path = DEFAULT,
+    store: str | Path = DEFAULT_STORE,
     *,
     engine: str = "torch",
     workers: int = 2,
@@ -57,12 +57,12 @@ def compare(
     Raises:
         LabError: The plan, the task, a run or the store; the message says which.
     """
-    task = load(task) if isinstance(task, str) else task
-    plan = planned(task, strategies, budget or Budget(), engine)
     if type(workers) is not int or workers < 1:
         raise LabError(f"compare: workers must be an integer of at least 1, got {workers!r}.")
-    if not (study or task.name) or any(c in (study or "") for c in "/\\\n"):
+    if any(c in (study or "") for c in "/\\\n"):
         raise LabError(f"compare: study must be a short word without slashes, got {study!r}.")
+    task = load(task) if isinstance(task, str) else task
+    plan = planned(task, strategies, budget or Budget(), engine)
     with Store(store, write=True) as kept:
         kept.open_study(study or task.name)
         kept.set_plan(plan.to_dict())
@@ -72,7 +72,7 @@ def compare(
     return summary(plan, results)
 
 
-def reported(study: str, store: str | Path = DEFAULT) -> Result:
+def reported(study: str, store: str | Path = DEFAULT_STORE) -> Result:
     """Return what a study in the store says so far, finished or not.
 
     Raises:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
@@ -48,7 +49,7 @@ class Run:
     engine: str
     dtype: str = "float32"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A hash of all of it."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()

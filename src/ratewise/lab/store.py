@@ -24,9 +24,9 @@ from filelock import FileLock, Timeout
 from optuna.storages.journal import JournalFileBackend
 
 from ratewise.errors import StoreError, nearest
+from ratewise.lab import DEFAULT_STORE
 from ratewise.lab.runs import Run
 
-DEFAULT = Path("ratewise-results") / "runs.journal"
 _SQLITE = b"SQLite format 3"
 _JOURNAL = b'{"op_code":'
 
@@ -53,7 +53,7 @@ class Store:
         StoreError: It is not a store, is in use, or cannot be read or written.
     """
 
-    def __init__(self, location: str | Path = DEFAULT, *, write: bool = False) -> None:
+    def __init__(self, location: str | Path = DEFAULT_STORE, *, write: bool = False) -> None:
         self.location = str(location)
         self._shown = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", self.location)  # a URL without its password
         self._write = write
