@@ -26,8 +26,9 @@ $(VENV)/.compare: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) -e ".[torch,lab,plot,cli]"
 	touch $@
 
-$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt peers.txt
 	$(PIP) -e ".[dev]"
+	$(PIP) --no-deps -r peers.txt
 	touch $@ $(VENV)/.compare
 
 clean:

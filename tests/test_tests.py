@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ratewise.core import cycles, ease, horizon, numeric, schedule, shapes
+from ratewise.core import cycles, ease, numeric, rounding, schedule, shapes
 from ratewise.core.schedule import ENDS, After, Clip, Cooldown, Ramp, Repeat, Stairs, Stretch, Until
 
 GOLDEN = runpy.run_path(str(Path(__file__).parent / "golden" / "test_golden.py"))
@@ -35,23 +35,23 @@ def later(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def eased(weight: Callable[[float], float]) -> Callable[..., Any]:
     """An ease whose weight is another function of the part k / m that remains to the low end."""
-    return lambda span: lambda k, q, xp: weight(k / span.m)
+    return lambda span: (lambda k, q, constants, xp: weight(k / span.m), ())
 
 
 def _more(span: ease.Span, extra: float = 1.0) -> ease.Span:
-    return replace(span, parameter=span.parameter + extra)
+    return replace(span, parameters=(span.parameters[0] + extra,))
 
 
 def _equal(kind: Any, n: float, times: int | None) -> Any:
     return kind(n, times, steps=None if times is None else n * times)
 
 
-_CONSTANTS = Ramp._constants.func
+_ROW = Ramp._row.func
 
 
 def _swapped(ramp: Ramp) -> Any:
-    d, top, m, low, rise, high, falling, weight = _CONSTANTS(ramp)
-    return d, top, m, low, rise, high, not falling, weight
+    row = _ROW(ramp)
+    return row._replace(falling=not row.falling)
 
 
 SWAPPED_ENDS = {"[)": (1, 0), "(]": (0, 0), "()": (1, 1), "[]": (0, -1)}
@@ -66,7 +66,7 @@ PERTURBATIONS: dict[str, tuple[Any, Any, Any]] = {
     "the warm-up starts at zero": (ENDS, "(]", SWAPPED_ENDS["(]"]),
     "open ends lose a part": (ENDS, "()", (1, 0)),
     "closed ends keep a part": (ENDS, "[]", (0, 0)),
-    "start and end are swapped": (Ramp, "_constants", property(_swapped)),
+    "start and end are swapped": (Ramp, "_row", property(_swapped)),
     "cosine is a sine": (ease.EASES, "cosine", eased(lambda x: math.sin(math.pi * x / 2))),
     "cosine is a line": (ease.EASES, "cosine", eased(lambda x: x)),
     "linear is bent": (ease.EASES, "linear", eased(lambda x: x**1.000001)),
@@ -75,8 +75,8 @@ PERTURBATIONS: dict[str, tuple[Any, Any, Any]] = {
     "rex has another alpha": (ease.EASES, "rex", lambda span: ease.rex(_more(span, 0.1))),
     "geometric is a line": (ease.EASES, "geometric", ease.linear),
     "Stretch divides where it should multiply": (Stretch, "_longer", lambda self, n: n and n / self.factor),
-    "a cooldown takes one update more": (Cooldown, "_exact", lambda self, h: h and horizon.rounded(self.length) + 1),
-    "halves are rounded down": (schedule, "half_up", lambda x: math.ceil(x - horizon.Fraction(1, 2))),
+    "a cooldown takes one update more": (Cooldown, "_exact", lambda self, h: h and rounding.rounded(self.length) + 1),
+    "halves are rounded down": (rounding, "half_up", lambda x: math.ceil(x - rounding.Fraction(1, 2))),
     "cycles are of equal length": (cycles.Cycles, "of", classmethod(lambda cls, n, times, _: _equal(cls, n, times))),
     "a factor is applied twice": (schedule.Product, "_combine", staticmethod(lambda x, y: x * y * y)),
     "terms are multiplied": (schedule.Sum, "_combine", staticmethod(lambda x, y: x * y)),

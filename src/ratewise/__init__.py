@@ -7,6 +7,7 @@ reachable from here).
 
 from typing import TYPE_CHECKING, Any
 
+from ratewise.core.formula import Formula as Formula
 from ratewise.core.horizon import (
     Horizon as Horizon,
     Length as Length,
@@ -35,6 +36,8 @@ from ratewise.core.recipes import (
     warmup_cosine as warmup_cosine,
     wsd as wsd,
 )
+from ratewise.core.ruled import Ruled as Ruled
+from ratewise.core.rules import Greedy as Greedy, NewBob as NewBob, Plateau as Plateau
 from ratewise.core.schedule import Ramp as Ramp, Schedule as Schedule, sequence as sequence
 from ratewise.core.shapes import (
     Constant as Constant,
@@ -63,13 +66,18 @@ __all__ = [
     "Cosine",
     "Custom",
     "Exponential",
+    "Formula",
+    "Greedy",
     "Horizon",
     "InverseTime",
     "Length",
     "Linear",
+    "NewBob",
     "Piecewise",
+    "Plateau",
     "Polynomial",
     "Ramp",
+    "Ruled",
     "Schedule",
     "Strategy",
     "Task",

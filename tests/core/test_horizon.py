@@ -108,7 +108,13 @@ def test_rounding_inside_an_operator_does_not_overrun() -> None:
 
 def test_a_run_prints_what_it_resolved() -> None:
     assert str(RUN) == (
-        "updates in the run  48\nupdates per epoch   16\nsamples per update  64\ntokens per update   3200"
+        "updates in the run  48\n"
+        "epochs in the run   3\n"
+        "updates per epoch   16  (1000 samples are 32 batches of 32, 2 to an update)\n"
+        "samples per update  64  (32 x 2)\n"
+        "samples in the run  3072  (every batch counted as full)\n"
+        "tokens per update   3200  (32 x 2 x 50)\n"
+        "tokens in the run   153600  (every batch counted as full)"
     )
     assert eval(repr(RUN), {"Horizon": rw.Horizon}) == RUN
 

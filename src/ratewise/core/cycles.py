@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from ratewise.core.checks import FAR
-from ratewise.core.horizon import tidy
+from ratewise.core.rounding import tidy
 from ratewise.errors import ScheduleError
 
 MOST = 10_000

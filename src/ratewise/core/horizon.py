@@ -6,12 +6,16 @@ training starts.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence as Values
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any, TypeAlias
 
+from ratewise.core import clock, words
 from ratewise.core.checks import FAR, choice, plain_number, positive, shown, whole
+from ratewise.core.clock import Position
+from ratewise.core.rounding import Exact, half_up, joint, tidy
 from ratewise.errors import ScheduleError
 
 
@@ -53,6 +57,9 @@ class Length:
 Updates: TypeAlias = int | float | Length
 """A length as people give it: optimizer updates, or a typed length."""
 
+Size: TypeAlias = int | Values[tuple[int, int]]
+"""A size as people give it: a number, or ``[(0, 8), (20, 16)]`` where it changes."""
+
 
 def epochs(amount: float) -> Length:
     """``amount`` passes over the data set."""
@@ -74,12 +81,7 @@ def fraction(amount: float) -> Length:
     return Length(amount, "fraction")
 
 
-def half_up(x: Fraction) -> int:
-    """Round to the nearest integer, halves up."""
-    return math.floor(x + Fraction(1, 2))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Horizon:
     """How long the run is, and what an update, an epoch, a sample and a token are in it.
 
@@ -87,8 +89,14 @@ class Horizon:
     ``batch_size * accumulation * world_size`` samples. An epoch has ceil(batches / accumulation) updates:
     what remains at its end is flushed, unless ``carry=True``.
 
+    ``batch_size``, ``accumulation`` and ``world_size`` may change in mid-run: ``batch_size=[(0, 8), (20, 16)]`` is 8,
+    and 16 from update 20 on. Typed lengths then count updates of the first size, and a schedule written in them is
+    read at the samples used so far: the rate as a function of samples or tokens is that of a run without the change.
+    A schedule written in plain updates counts the real ones.
+
     Args:
-        total_steps: Optimizer updates of the whole run, at least 1.
+        total_steps: Optimizer updates of the whole run, at least 1; or its epochs, samples or tokens, which are
+            rounded to whole updates, half up.
         epochs: Passes over the data set; may be a fraction.
         dataset_size: Training examples per epoch, over all workers.
         batch_size: Examples of one micro-batch on one worker.
@@ -99,59 +107,58 @@ class Horizon:
         carry: Whether accumulation runs on across the end of an epoch.
 
     Raises:
-        ScheduleError: A number is not positive, or the length of the run does not follow from what is given.
+        ScheduleError: A number is not positive, the length of the run does not follow from what is given, or a size
+            changes after its end.
 
     Example:
         >>> h = Horizon(epochs=3, dataset_size=1000, batch_size=32, accumulation=2)
         >>> h.total_steps, h.updates(epochs(1)), h.updates(fraction(0.1))
         (48, Fraction(16, 1), Fraction(24, 5))
+        >>> ramped = Horizon(samples(480), batch_size=[(0, 8), (20, 16)])
+        >>> ramped.total_steps, ramped.position(21).samples, ramped.update_at(samples(170))
+        (40, 176, 21)
     """
 
-    total_steps: int = 0
-    epochs: float | None = None
-    dataset_size: int | None = None
-    batch_size: int | None = None
-    accumulation: int = 1
-    world_size: int = 1
-    tokens_per_sample: int | None = None
-    drop_last: bool = False
-    carry: bool = False
+    total_steps: int
+    epochs: float | None
+    dataset_size: int | None
+    batch_size: int | clock.Ramp | None
+    accumulation: int | clock.Ramp
+    world_size: int | clock.Ramp
+    tokens_per_sample: int | None
+    drop_last: bool
+    carry: bool
 
-    def __post_init__(self) -> None:
-        for name in ("drop_last", "carry"):
-            if not isinstance(getattr(self, name), bool):
-                raise ScheduleError(f"Horizon: {name} must be True or False, got {shown(getattr(self, name))}.")
-        for name in ("accumulation", "world_size"):
-            object.__setattr__(self, name, whole("Horizon", name, getattr(self, name)))
-        for name in ("dataset_size", "batch_size", "tokens_per_sample"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, whole("Horizon", name, getattr(self, name)))
-        if self.total_steps is None or is_zero(self.total_steps):
-            if self.epochs is None:
+    def __init__(
+        self, total_steps: int | Length | None = 0, epochs: float | None = None, dataset_size: int | None = None,
+        batch_size: Size | None = None, accumulation: Size = 1, world_size: Size = 1,
+        tokens_per_sample: int | None = None, drop_last: bool = False, carry: bool = False,
+    ) -> None:  # fmt: skip
+        for name, flag in (("drop_last", drop_last), ("carry", carry)):
+            if not isinstance(flag, bool):
+                raise ScheduleError(f"Horizon: {name} must be True or False, got {shown(flag)}.")
+        if isinstance(total_steps, Length) and total_steps.unit == "epochs":
+            if epochs is not None:
                 raise ScheduleError(
-                    "Horizon: needs total_steps of at least 1, or epochs with dataset_size and batch_size, "
-                    "for example Horizon(total_steps=10_000)."
+                    f"Horizon: {total_steps!r} and epochs={shown(epochs)} say the same. Give one of them."
                 )
-            object.__setattr__(self, "total_steps", 0)
-        else:
-            object.__setattr__(self, "total_steps", whole("Horizon", "total_steps", self.total_steps))
-        if self.epochs is None:
-            return
-        object.__setattr__(self, "epochs", positive("Horizon", "epochs", self.epochs))
-        if self.dataset_size is None or self.batch_size is None:
-            if not self.total_steps:
-                raise ScheduleError(
-                    "Horizon: epochs need dataset_size and batch_size (or total_steps), "
-                    "for example Horizon(epochs=3, dataset_size=50_000, batch_size=128)."
-                )
-            return
-        total = max(1, half_up(Fraction(str(self.epochs)) * self.steps_per_epoch))
-        if self.total_steps not in (0, total):
+            epochs, total_steps = total_steps.amount, None
+        self.__dict__.update(
+            epochs=None if epochs is None else positive("Horizon", "epochs", epochs),
+            batch_size=None if batch_size is None else clock.ramp("batch_size", batch_size),
+            accumulation=clock.ramp("accumulation", accumulation),
+            world_size=clock.ramp("world_size", world_size),
+            drop_last=drop_last,
+            carry=carry,
+        )
+        for name, size in (("dataset_size", dataset_size), ("tokens_per_sample", tokens_per_sample)):
+            self.__dict__[name] = None if size is None else whole("Horizon", name, size)
+        self.__dict__["total_steps"] = self._total(total_steps)
+        if self.total_steps <= self._stages[-1].start:
             raise ScheduleError(
-                f"Horizon: total_steps ({self.total_steps}) and epochs disagree: {self.epochs:g} epochs of "
-                f"{self.steps_per_epoch} updates are {total}. Give one of them."
+                f"Horizon: the batch changes at update {self._stages[-1].start}, but the run has {self.total_steps} "
+                "updates, from 0 on. Leave that change out."
             )
-        object.__setattr__(self, "total_steps", total)
 
     @classmethod
     def of(cls, horizon: "Horizon | int") -> "Horizon":
@@ -161,59 +168,150 @@ class Horizon:
         return cls(total_steps=whole("horizon", "total_steps", horizon, " Give a number of updates or a Horizon."))
 
     @property
+    def ramped(self) -> bool:
+        """Whether batches, accumulation or workers change in mid-run."""
+        return len(self._stages) > 1
+
+    @property
     def samples_per_step(self) -> int:
-        """Training examples used by one optimizer update."""
-        return self._need("batch_size") * self.accumulation * self.world_size
+        """Training examples used by one optimizer update, the first one if that changes."""
+        _ = self._need("batch_size", "samples")
+        return self._stages[0].size
 
     @property
     def steps_per_epoch(self) -> Fraction:
-        """Optimizer updates in one pass over the data set."""
-        if self.epochs and self.total_steps and (self.dataset_size is None or self.batch_size is None):
-            return Fraction(self.total_steps) / Fraction(str(self.epochs))
-        per_batch = self._need("batch_size") * self.world_size
-        full, rest = divmod(self._need("dataset_size"), per_batch)
-        batches = full + (1 if rest and not self.drop_last else 0)
-        if not batches:
-            raise ScheduleError(
-                f"Horizon: with drop_last an epoch of {self.dataset_size} samples has no batch of {per_batch}. "
-                "Use a smaller batch_size or drop_last=False."
-            )
-        return Fraction(batches, self.accumulation) if self.carry else Fraction(-(-batches // self.accumulation))
+        """Optimizer updates in one pass over the data set; with a ramp the mean, in updates of the first size."""
+        return self.updates(Length(1, "epochs"))
 
     def updates(self, length: Updates) -> Fraction:
-        """Return ``length`` in optimizer updates, exactly.
+        """Return ``length`` in optimizer updates, exactly; with a ramp in updates of the first size.
 
         Raises:
             ScheduleError: The horizon lacks what the unit needs, e.g. ``batch_size`` for samples.
         """
         if not isinstance(length, Length):
             return Fraction(length)
-        if length.unit == "fraction":
-            return length.exact * self.total_steps
-        if length.unit == "epochs":
-            return length.exact * self.steps_per_epoch
-        if length.unit == "samples":
-            return length.exact / self.samples_per_step
-        return length.exact / (self.samples_per_step * self._need("tokens_per_sample"))
+        return self.constant._axis(length.unit).inverse(length.exact)
 
-    def whole(self, length: Updates) -> int | float:
-        """Return ``length`` in updates: typed lengths rounded half up and at least 1, numbers as they are."""
-        return max(1, half_up(self.updates(length))) if isinstance(length, Length) else length
+    def whole(self, length: Updates, at: int = 0) -> int | float:
+        """Return ``length``, beginning at update ``at``, in updates: typed ones rounded half up and at least 1."""
+        if not isinstance(length, Length):
+            return length
+        axis = self._axis(length.unit)
+        return max(1, half_up(axis.inverse(axis(at) + length.exact) - at))
+
+    def position(self, t: int) -> Position:
+        """Return where the run stands when ``t`` updates have happened; it may be past the end."""
+        t = clock.update("Horizon.position", t)
+        epochs = self._axis("epochs")(t) if self.epochs or (self.dataset_size and self.batch_size) else None
+        used = int(self._used(t)) if self.batch_size else None
+        per_sample = self.tokens_per_sample
+        return Position(t, used, used * per_sample if used is not None and per_sample else None, epochs)
+
+    def update_at(self, position: Updates) -> int:
+        """Return the first update at or after ``position``, counted from the start of the run.
+
+        Raises:
+            ScheduleError: The horizon lacks what the unit needs.
+        """
+        found = 0 if is_zero(position) else length("Horizon.update_at", "position", position)
+        exact = self._axis(found.unit).inverse(found.exact) if isinstance(found, Length) else found
+        return math.ceil(exact)
+
+    def table(self, schedule: Any) -> str:
+        """Return, as text, what each piece of ``schedule`` becomes in this run; see ``Schedule.over``."""
+        from ratewise.core.resolve import table  # which takes schedules apart
+
+        return table(schedule, self)
+
+    @cached_property
+    def constant(self) -> "Horizon":
+        """The same samples in updates of the first size: what a schedule in typed lengths is settled for."""
+        if not self.ramped:
+            return self
+        start, *_ = self._stages
+        run = object.__new__(Horizon)
+        names = ("epochs", "tokens_per_sample", "drop_last", "carry")
+        sizes = {name: getattr(self, name) for name in ("batch_size", "accumulation", "world_size")}
+        run.__dict__.update({name: getattr(self, name) for name in names}, dataset_size=None)
+        run.__dict__.update({name: x and clock.first(x) for name, x in sizes.items()})
+        run.__dict__["total_steps"] = tidy(self._used(self.total_steps) / start.size)  # may lie between two updates
+        if self.dataset_size and self.batch_size:
+            run.__dict__["epochs"] = self._axis("epochs")(self.total_steps)
+        return run
 
     def __str__(self) -> str:
-        rows: list[tuple[str, Any]] = [("updates in the run", self.total_steps)]
-        if self.epochs or (self.dataset_size and self.batch_size):
-            rows.append(("updates per epoch", self.steps_per_epoch))
-        if self.batch_size:
-            rows.append(("samples per update", self.samples_per_step))
-        if self.batch_size and self.tokens_per_sample:
-            rows.append(("tokens per update", self.samples_per_step * self.tokens_per_sample))
-        return "\n".join(f"{name:<20}{value}" for name, value in rows)
+        return words.summary(self)
 
-    def _need(self, name: str) -> int:
+    @cached_property
+    def _stages(self) -> tuple[clock.Stage, ...]:
+        return clock.stages(self.batch_size or 1, self.accumulation, self.world_size)
+
+    @cached_property
+    def _used(self) -> clock.Line:
+        """Samples against updates."""
+        return clock.samples(self._stages)
+
+    @cached_property
+    def _passes(self) -> clock.Line:
+        """Epochs against updates."""
+        if self.epochs and not (self.dataset_size and self.batch_size):
+            return self._used.scaled(Fraction(str(self.epochs)) / self._used(Fraction(self.total_steps)))
+        _ = self._need("batch_size", "epochs")
+        loader = clock.Loader(self._need("dataset_size", "epochs"), self.drop_last, self.carry)
+        return loader.epochs(self._stages)
+
+    def _axis(self, unit: str) -> clock.Line:
+        """``unit`` against updates."""
+        if unit == "epochs":
+            return self._passes
+        if unit == "fraction":
+            return self._used.scaled(1 / self._used(Fraction(self.total_steps)))
+        _ = self._need("batch_size", unit)
+        return self._used.scaled(Fraction(self._need("tokens_per_sample", unit) if unit == "tokens" else 1))
+
+    def _total(self, given: Any) -> int:
+        """The updates of the run, from whatever says how long it is."""
+        n = 0 if given is None or is_zero(given) else self._counted(given)
+        if self.epochs is None or not (self.dataset_size and self.batch_size):
+            return n or self._unknown()
+        passes = Length(self.epochs, "epochs")
+        total = self._counted(passes)
+        if n not in (0, total):
+            raise ScheduleError(
+                f"Horizon: total_steps ({n}) and epochs disagree: {self.epochs:g} epochs "
+                f"{words.arithmetic(self, passes).partition(')')[2].strip()}. Give one of them."
+            )
+        return total
+
+    def _counted(self, given: Any) -> int:
+        """The whole updates that a run of this length has."""
+        if not isinstance(given, Length):
+            return whole("Horizon", "total_steps", given)
+        if given.unit == "fraction":
+            raise ScheduleError(
+                f"Horizon: total_steps must be updates, epochs, samples or tokens, got {given!r}, a part of it."
+            )
+        n = max(1, half_up(self._axis(given.unit).inverse(given.exact)))
+        if n > FAR:
+            raise ScheduleError(f"Horizon: {shown(given, 40)} are {shown(n, 24)} updates, more than 2**53.")
+        return n
+
+    def _unknown(self) -> int:
+        if self.epochs is None:
+            raise ScheduleError(
+                "Horizon: needs total_steps of at least 1, or epochs with dataset_size and batch_size, "
+                "for example Horizon(total_steps=10_000)."
+            )
+        raise ScheduleError(
+            "Horizon: epochs need dataset_size and batch_size (or total_steps), "
+            "for example Horizon(epochs=3, dataset_size=50_000, batch_size=128)."
+        )
+
+    def _need(self, name: str, unit: str) -> int:
         value: int | None = getattr(self, name)
         if value is None:
-            raise ScheduleError(f"Horizon: this schedule needs {name}. Write Horizon(..., {name}=...).")
+            raise ScheduleError(f"Horizon: a length in {unit} needs {name}. Write Horizon(..., {name}=...).")
         return value
 
 
@@ -243,26 +341,14 @@ def is_zero(steps: Any) -> bool:
     return type(plain) in (int, float) and plain == 0
 
 
-def tidy(n: float | Fraction) -> int | float:
-    """A length that came out whole as an int, else as a float."""
-    return int(n) if n == int(n) else float(n)
-
-
-# A length inside the algebra is an int or float, a Fraction as long as it still has to be rounded, or None if it is
-# open: it takes what the run has left.
-Exact: TypeAlias = int | float | Fraction | None
-
-
-def rounded(exact: Exact) -> int | float | None:
-    """A typed length in whole updates, at least one; numbers and None as they are."""
-    return max(1, half_up(exact)) if isinstance(exact, Fraction) else exact
-
-
 def given(value: Updates | None, horizon: Horizon | None) -> Exact:
     """The length that a ``steps`` argument stands for; without a horizon a typed one counts as some length."""
-    if isinstance(value, Length):
-        return horizon.updates(value) if horizon else Fraction(1)
-    return value
+    if not isinstance(value, Length):
+        return value
+    if horizon is None:
+        return Fraction(1)
+    exact, run = horizon.updates(value), Fraction(horizon.total_steps)
+    return horizon.total_steps if run.denominator > 1 and joint(exact, run) == run else exact
 
 
 def typed(*values: Any) -> Iterator[str]:

@@ -12,6 +12,7 @@ import math
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ratewise.core.checks import FAR
@@ -20,6 +21,10 @@ from ratewise.errors import ScheduleError
 
 def _log1p(x: float) -> float:
     return math.log1p(x) if x > -1.0 else -math.inf
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0.0 else -math.inf if x == 0 else math.nan
 
 
 def _float32_power(base: float, n: int) -> float:
@@ -38,6 +43,16 @@ class Scalar:
     sin = staticmethod(math.sin)
     expm1 = staticmethod(math.expm1)
     log1p = staticmethod(_log1p)
+    log = staticmethod(_log)
+    exp = staticmethod(math.exp)
+    cos = staticmethod(math.cos)
+    tanh = staticmethod(math.tanh)
+    abs = staticmethod(abs)
+
+    @staticmethod
+    def floor(x: Any) -> float:
+        return float(math.floor(x))
+
     power = powers = staticmethod(pow)
     real = staticmethod(float)
 
@@ -80,6 +95,7 @@ class Arrays:
     """
 
     double = True
+    sliced = False  # whether a piece of a chain is evaluated only where it is needed
     far = FAR
 
     def __init__(self, module: Any) -> None:
@@ -96,6 +112,10 @@ class Arrays:
     def real(self, x: Any) -> Any:
         return x
 
+    def quiet(self) -> AbstractContextManager[Any]:
+        """Within it the library says nothing about values that are not finite."""
+        return nullcontext()
+
     def powers(self, base: float, n: Any) -> Any:
         """``base**n`` for whole n of at least 0."""
         return self.power(base, n)
@@ -103,10 +123,17 @@ class Arrays:
     def full(self, t: Any, value: float) -> Any:
         return self.module.full_like(self.real(t), value)
 
+    def index(self, t: Any, joints: Sequence[Any]) -> Any:
+        """How many joints lie at or before ``t``."""
+        return self.module.searchsorted(self.module.asarray(joints, dtype=float), t, side="right")
+
+    def take(self, values: Sequence[Any], index: Any) -> Any:
+        """``values[index]``."""
+        return self.module.asarray(values, dtype=float)[index]
+
     def lookup(self, t: Any, joints: Sequence[Any], values: Sequence[float]) -> Any:
         """``values[i]`` where ``i`` counts the joints at or before ``t``."""
-        np = self.module
-        return np.asarray(values, dtype=float)[np.searchsorted(np.asarray(joints, dtype=float), t, side="right")]
+        return self.take(values, self.index(t, joints))
 
     def choose(self, t: Any, joints: Sequence[Any], pieces: Sequence[Callable[[Any], Any]]) -> Any:
         """Evaluate every piece and keep the one that each position lies in: right under tracing."""
@@ -122,6 +149,8 @@ class Arrays:
 class Numpy(Arrays):
     """numpy: nothing is traced, so each piece is evaluated only where it is needed."""
 
+    sliced = True
+
     def prepare(self, t: Any) -> Any:
         np = self.module
         if t.dtype.kind not in "iuf":
@@ -132,6 +161,10 @@ class Numpy(Arrays):
     def finish(self, value: Any, t: Any) -> Any:
         return self.module.where(t != t, t, value).astype(t.dtype) if t.dtype.kind == "f" else value
 
+    def quiet(self) -> AbstractContextManager[Any]:
+        context: AbstractContextManager[Any] = self.module.errstate(all="ignore")
+        return context
+
     def power(self, x: Any, y: Any) -> Any:
         with self.module.errstate(under="ignore"):
             return self.module.power(x, y)
@@ -139,6 +172,10 @@ class Numpy(Arrays):
     def log1p(self, x: Any) -> Any:
         with self.module.errstate(divide="ignore"):
             return self.module.log1p(x)
+
+    def log(self, x: Any) -> Any:
+        with self.module.errstate(divide="ignore"):
+            return self.module.log(x)
 
     def choose(self, t: Any, joints: Sequence[Any], pieces: Sequence[Callable[[Any], Any]]) -> Any:
         np = self.module
@@ -194,14 +231,17 @@ class Jax(Arrays):
             product = product * np.asarray(table, dtype=np.float32)[(n >> shift) & 2047]
         return product
 
-    def lookup(self, t: Any, joints: Sequence[Any], values: Sequence[float]) -> Any:
+    def index(self, t: Any, joints: Sequence[Any]) -> Any:
         np = self.module
         if np.issubdtype(t.dtype, np.integer):  # joints beyond the last integer are never reached
             joints = [joint for joint in map(math.ceil, joints) if joint <= self.far]
-            table = np.asarray(values[: len(joints) + 1])
-        else:
-            table = np.asarray(values, dtype=t.dtype)
-        return table[np.searchsorted(np.asarray(joints, dtype=t.dtype), t, side="right")]
+        return np.searchsorted(np.asarray(joints, dtype=t.dtype), t, side="right")
+
+    def take(self, values: Sequence[Any], index: Any) -> Any:
+        np = self.module
+        if all(isinstance(value, int) for value in values):
+            return np.asarray([min(value, self.far) for value in values])[index]
+        return np.asarray(values, dtype=np.result_type(float))[index]
 
     def choose(self, t: Any, joints: Sequence[Any], pieces: Sequence[Callable[[Any], Any]]) -> Any:
         reached = sum(joint <= self.far for joint in joints)
@@ -222,17 +262,22 @@ class Torch(Arrays):
         return self.module.where(t != t, t.double(), value).to(t.dtype)
 
     def minimum(self, x: Any, y: Any) -> Any:
-        return self.module.clamp(x, max=y)
+        return self.module.clamp(y, max=x) if isinstance(x, (int, float)) else self.module.clamp(x, max=y)
 
     def maximum(self, x: Any, y: Any) -> Any:
-        return self.module.clamp(x, min=y)
+        return self.module.clamp(y, min=x) if isinstance(x, (int, float)) else self.module.clamp(x, min=y)
 
     def power(self, x: Any, y: Any) -> Any:
         return self.module.pow(x, y)
 
-    def lookup(self, t: Any, joints: Sequence[Any], values: Sequence[float]) -> Any:
-        joints, table = (self.module.tensor(x, dtype=self.module.float64, device=t.device) for x in (joints, values))
-        return table[self.module.bucketize(t, joints, right=True)]
+    def _table(self, values: Sequence[Any], like: Any) -> Any:
+        return self.module.tensor(values, dtype=self.module.float64, device=like.device)
+
+    def index(self, t: Any, joints: Sequence[Any]) -> Any:
+        return self.module.bucketize(t, self._table(joints, t), right=True)
+
+    def take(self, values: Sequence[Any], index: Any) -> Any:
+        return self._table(values, index)[index]
 
 
 class TensorFlow(Arrays):
@@ -257,6 +302,9 @@ class TensorFlow(Arrays):
     def floor_divide(self, x: Any, y: Any) -> Any:
         return x // y
 
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        return self.module.where(condition, x, y)
+
     def power(self, x: Any, y: Any) -> Any:
         tf = self.module
         return tf.pow(tf.constant(x, tf.float64) if isinstance(x, float) else x, y)  # a bare float would be float32
@@ -264,10 +312,13 @@ class TensorFlow(Arrays):
     def full(self, t: Any, value: float) -> Any:
         return self.module.fill(self.module.shape(t), self.module.constant(value, self.module.float64))
 
-    def lookup(self, t: Any, joints: Sequence[Any], values: Sequence[float]) -> Any:
+    def index(self, t: Any, joints: Sequence[Any]) -> Any:
         tf = self.module
-        index = tf.searchsorted(tf.constant(joints, tf.float64), tf.reshape(t, [-1]), side="right")
-        return tf.reshape(tf.gather(tf.constant(values, tf.float64), index), tf.shape(t))
+        found = tf.searchsorted(tf.constant(joints, tf.float64), tf.reshape(t, [-1]), side="right")
+        return tf.reshape(found, tf.shape(t))
+
+    def take(self, values: Sequence[Any], index: Any) -> Any:
+        return self.module.gather(self.module.constant(values, self.module.float64), index)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.module.math, name)

@@ -9,11 +9,12 @@ from dataclasses import fields
 from functools import reduce
 from inspect import Parameter, signature
 from itertools import groupby
-from operator import truediv
+from operator import mul, truediv
 from typing import Any
 
-from ratewise.core import checks, horizon, recipes, schedule, shapes
+from ratewise.core import checks, formula, horizon, recipes, rules, schedule, shapes
 from ratewise.core.horizon import Length
+from ratewise.core.ruled import Rule, Ruled
 from ratewise.core.schedule import Product, Schedule, Sequence, Sum
 from ratewise.errors import ScheduleError, nearest
 
@@ -24,33 +25,40 @@ KINDS: dict[str, type[Schedule]] = {
     kind.__name__: kind
     for kind in (
         *(schedule.Ramp, schedule.Sequence, schedule.Product, schedule.Sum, schedule.Clip, schedule.Stairs),
-        *(schedule.Stretch, schedule.Until, schedule.After, schedule.Repeat, schedule.Cooldown),
-        *(shapes.Constant, shapes.Exponential, shapes.InverseTime, shapes.Piecewise, shapes.Custom),
+        *(schedule.Stretch, schedule.Until, schedule.After, schedule.Along, schedule.Repeat, schedule.Cooldown),
+        *(shapes.Constant, shapes.Exponential, shapes.InverseTime, shapes.Piecewise, shapes.Custom, formula.Formula),
     )
 }
 """Every class of the algebra by name."""
 
 FUNCTIONS: dict[str, Any] = {
-    **{name: KINDS[name] for name in ("Ramp", "Constant", "Exponential", "InverseTime", "Piecewise")},
+    **{name: KINDS[name] for name in ("Ramp", "Constant", "Exponential", "InverseTime", "Piecewise", "Formula")},
     **{f.__name__: f for f in (shapes.Linear, shapes.Cosine, shapes.Polynomial, schedule.sequence)},
     **{f.__name__: f for f in (horizon.epochs, horizon.samples, horizon.tokens, horizon.fraction)},
     **recipes.RECIPES,
+    **rules.RULES,
     "Custom": lambda function, steps=None: shapes.Custom(shapes.registered(function), steps),
 }
 """What ``parse`` may call."""
 
 METHODS = (
-    *("then", "warmup", "cooldown", "until", "after", "repeat", "stretch", "stairs", "clip"),
+    *("then", "warmup", "cooldown", "until", "after", "repeat", "stretch", "stairs", "clip", "along"),
     *("decay_from", "scaled_from", "over"),
 )
 """Which methods ``parse`` may call."""
 
+DESCRIBED: dict[str, type[Schedule | Ruled | Rule]] = {**KINDS, **rules.RULES, "Ruled": Ruled}
+"""Every class that ``from_dict`` may make."""
 
-def parse(text: str) -> Schedule:
+
+def parse(text: str) -> Any:
     """Read an expression such as ``"Cosine(0.1, 0.0).warmup(500)"`` or ``"one_cycle(peak=0.1)"``.
 
     Args:
         text: At most 1 MB of names, numbers, calls and operators of this algebra.
+
+    Returns:
+        The ``Schedule``, or the ``Ruled`` where rules multiply it.
 
     Raises:
         ScheduleError: The text is not such an expression, or a value in it is not allowed.
@@ -74,7 +82,7 @@ def parse(text: str) -> Schedule:
         reason = getattr(error, "msg", None) or str(error) or "nested too deeply"
         reason = reason.removeprefix("invalid syntax. ").rstrip("?.")
         raise ScheduleError(f"parse: {checks.shown(text.strip(), 60)} is not an expression ({reason:.100}).") from None
-    if not isinstance(value, Schedule):
+    if not isinstance(value, (Schedule, Ruled)):
         raise ScheduleError(
             f"parse: the text must describe a schedule such as 'Cosine(0.1, 0.0, 1000)', got {checks.shown(value, 60)}."
         )
@@ -114,6 +122,8 @@ def _operation(node: Any) -> Any:
         operands = [result, *(_value(right) for _, right in run)]
         if kind is ast.RShift:
             result = Sequence(tuple(operands))
+        elif kind is ast.Mult and any(isinstance(x, (Rule, Ruled)) for x in operands):
+            result = reduce(mul, operands)
         elif kind in (ast.Mult, ast.Add) and any(isinstance(x, Schedule) for x in operands[:2]):
             result = (Product if kind is ast.Mult else Sum)(operands)
         elif kind is ast.Div and {type(x) for x in operands} <= {int, float} and 0 not in operands[1:]:
@@ -130,9 +140,9 @@ def _call(node: Any) -> Any:
     if isinstance(node.func, ast.Attribute):
         owner = _value(node.func.value)
         name = node.func.attr
-        if not isinstance(owner, Schedule):
+        if not isinstance(owner, (Schedule, Ruled)):
             raise ScheduleError(f"parse: .{name[:60]} needs a schedule before it, got {checks.shown(owner, 40)}.")
-        checks.choice("parse", "method", name, METHODS)
+        checks.choice("parse", "method", name, [method for method in METHODS if hasattr(owner, method)])
         function = getattr(owner, name)
     elif isinstance(node.func, ast.Name):
         name = node.func.id
@@ -166,8 +176,8 @@ def _parameter(parameter: Parameter) -> str:
     return star + parameter.name + ("" if parameter.default is Parameter.empty else f"={parameter.default!r}")
 
 
-def from_dict(data: Any) -> Schedule:
-    """Return the schedule that ``to_dict`` described.
+def from_dict(data: Any) -> Any:
+    """Return the ``Schedule`` or ``Ruled`` that ``to_dict`` described.
 
     Raises:
         ScheduleError: The data does not describe a schedule, or is of a newer version.
@@ -178,7 +188,7 @@ def from_dict(data: Any) -> Schedule:
     if version != 1:
         raise ScheduleError(f"from_dict: version must be 1, the one this Ratewise reads, got {checks.shown(version)}.")
     value = _decoded({key: item for key, item in data.items() if key != "version"}, 0)
-    if not isinstance(value, Schedule):
+    if not isinstance(value, (Schedule, Ruled)):
         raise ScheduleError("from_dict: the data does not describe a schedule.")
     return value
 
@@ -194,8 +204,8 @@ def _decoded(data: Any, depth: int) -> Any:
             ((unit, amount),) = data.items()
             return Length(amount, unit)
         raise ScheduleError("from_dict: a schedule needs 'type', a length one unit such as {'epochs': 3}.")
-    name = checks.choice("from_dict", "type", data["type"], KINDS)
-    kind: Any = KINDS[name]
+    name = checks.choice("from_dict", "type", data["type"], DESCRIBED)
+    kind: Any = DESCRIBED[name]
     known = {field.name for field in fields(kind)}
     given: dict[Any, Any] = {}
     for key, item in data.items():

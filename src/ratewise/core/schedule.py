@@ -22,29 +22,19 @@ from itertools import pairwise
 from operator import add, mul
 from typing import Any, ClassVar
 
-from ratewise.core import checks, ease, text
+from ratewise.core import chain, checks, ease, text
+from ratewise.core.chain import Row
 from ratewise.core.checks import FAR
 from ratewise.core.cycles import Cycles
-from ratewise.core.horizon import (
-    Exact,
-    Horizon,
-    Length,
-    Updates,
-    given,
-    half_up,
-    is_zero,
-    length,
-    rounded,
-    tidy,
-    typed,
-)
+from ratewise.core.horizon import Horizon, Length, Updates, given, is_zero, length, typed
 from ratewise.core.numeric import SCALAR, namespace
+from ratewise.core.rounding import Exact, half_up, rounded, shares, tidy
 from ratewise.errors import ScheduleError
 
 ENDS = {"[)": (0, 0), "(]": (1, 0), "()": (1, 1), "[]": (0, -1)}
 """Interval notation to (d, e) in ``clip((t + d) / (steps + e), 0, 1)``."""
 
-_NAMED = ("linear", "cosine", "polynomial")  # eases with a constructor of their own name
+_NAMED = {"linear": (), "cosine": (1.0,), "polynomial": None}  # eases with a constructor, and their parameters there
 
 
 class Schedule:
@@ -116,6 +106,11 @@ class Schedule:
     def plot(self, width: int = 64, height: int = 12, steps: int | None = None) -> str:
         """Return the curve as text for the terminal (``steps``: how much of an endless schedule to show)."""
         return text.plot(self, self._shown_steps(steps), width, height)
+
+    @property
+    def _row(self) -> Row | None:
+        """What a long chain keeps of a ramp."""
+        return None
 
     def _shown_steps(self, steps: int | None) -> int:
         _ = self._formula
@@ -234,28 +229,49 @@ class Schedule:
         """Keep the value between ``low`` and ``high``."""
         return Clip(self, low, high)
 
+    def along(self, clock: "Schedule") -> "Schedule":
+        """Read the schedule at the position that ``clock`` gives: ``a.along(c)(t) == a(c(t))``, as long as ``c``.
+
+        Example:
+            >>> seen = Ramp(0, 160, 20) >> Ramp(0, 320, 20) + 160  # samples, with a batch of 8 and then of 16
+            >>> Ramp(1.0, 0.0, 480).along(seen).values(18, 23)
+            [0.7, 0.6833333333333333, 0.6666666666666666, 0.6333333333333333, 0.6]
+        """
+        return Along(self, clock)
+
     def decay_from(self, t: int, steps: Updates, end: float = 0.0, shape: str = "1-sqrt") -> "Schedule":
         """Leave the schedule at update ``t`` and come down from ``a(t)`` to ``end`` within ``steps`` updates."""
         ramp = Ramp(self(t), end, length("decay_from", "steps", steps), ease=shape)
         return ramp if is_zero(t) else self.until(t) >> ramp
 
     def scaled_from(self, t: int, factor: float) -> "Schedule":
-        """Multiply the schedule by ``factor`` from update ``t`` on."""
+        """Multiply the schedule by ``factor`` from update ``t`` on; doing so again and again nests nothing."""
+        factor = checks.number("scaled_from", "factor", factor)
         if is_zero(t):
-            return factor * self
-        return self.until(t) >> factor * self.after(t)
+            return _scaled(self, factor)
+        head, tail = self._split(length("scaled_from", "t", t))
+        return head >> _scaled(tail, factor)
+
+    def _split(self, t: Any) -> "tuple[Schedule, Schedule]":
+        """``self.until(t), self.after(t)``, or schedules of the same values that are less deep."""
+        return self.until(t), self.after(t)
 
     def over(self, horizon: Horizon | int) -> "Schedule":
         """Settle every length for a run: open pieces take what the run has left.
+
+        Where the run's batch changes on the way, a schedule in typed lengths is read at the samples used so far, as if
+        the first size had lasted; one in plain updates counts the real ones. ``horizon.table(a)`` shows what came out.
 
         Args:
             horizon: The run, or its number of optimizer updates.
 
         Raises:
-            ScheduleError: The pieces need more updates than the run has, or the horizon lacks a unit.
+            ScheduleError: The pieces need more updates than the run has, the horizon lacks a unit, or the batch
+                changes and typed lengths are mixed with plain ones.
         """
-        run = Horizon.of(horizon)
-        return self._over(run, run.total_steps)
+        from ratewise.core.resolve import settle  # builds schedules itself
+
+        return settle(self, Horizon.of(horizon))
 
     def __rshift__(self, other: "Schedule") -> "Schedule":
         return self.then(other)
@@ -264,7 +280,7 @@ class Schedule:
         return _schedule("then", other).then(self)
 
     def __mul__(self, other: "Schedule | float") -> "Schedule":
-        return Product((self, other))
+        return NotImplemented if hasattr(other, "init") else Product((self, other))  # a rule takes hold of us itself
 
     def __rmul__(self, other: float) -> "Schedule":
         return Product((other, self))
@@ -372,7 +388,9 @@ class Ramp(Schedule):
         start: Value it comes from, a learning rate or a factor. Finite.
         end: Value it goes to and then holds. May exceed ``start``.
         steps: Length; None takes what the run has left. A float allows joints between updates.
-        ease: ``linear``, ``cosine``, ``polynomial(power)``, ``1-sqrt``, ``rex(alpha)`` or ``geometric``.
+        ease: ``linear``, ``cosine`` or ``cosine(power)``, ``sine``, ``half-cosine``, ``polynomial(power)``,
+            ``power(power)``, ``1-sqrt``, ``geometric``, ``exponential(ratio)``, ``rex(alpha)``, ``circle(alpha)``,
+            ``log`` or ``tanh(low, high)``; the formulas are in ``ratewise.core.ease``.
         ends: ``"[)"``, ``"(]"``, ``"()"`` or ``"[]"``.
 
     Raises:
@@ -397,7 +415,7 @@ class Ramp(Schedule):
     ends: str = field(default="[)", kw_only=True)
 
     def __post_init__(self) -> None:
-        name, parameter = ease.read("Ramp", self.ease)
+        name, parameters = ease.read("Ramp", self.ease)
         where = name.capitalize() if name in _NAMED else "Ramp"
         start, end = checks.number(where, "start", self.start), checks.number(where, "end", self.end)
         if not isinstance(self.ends, str) or self.ends not in ENDS:
@@ -413,41 +431,42 @@ class Ramp(Schedule):
             name == "geometric" and abs(math.log(abs(end)) - math.log(abs(start))) > 700
         ):
             raise ScheduleError(f"{where}: start and end are too far apart for a float, got {start!r} and {end!r}.")
-        self.__dict__.update(start=start, end=end, ease=ease.write(name, parameter))
+        self.__dict__.update(start=start, end=end, ease=ease.write(name, parameters))
 
     def at(self, t: Any, xp: Any) -> Any:
-        d, top, m, low, rise, high, falling, weight = self._constants
+        d, top, m, low, rise, high, falling, weight, constants = self._row
         if weight is None:
             return xp.full(t, self.end)
         j = xp.clip(t, 0, top) + d
-        w = weight(m - j, j, xp) if falling else weight(j, m - j, xp)
+        w = weight(m - j, j, constants, xp) if falling else weight(j, m - j, constants, xp)
         return xp.minimum(low + rise * w, high)
 
     @cached_property
-    def _constants(self) -> tuple[Any, ...]:
+    def _row(self) -> Row:
         d, e = ENDS[self.ends]
         m = self.steps + e  # type: ignore[operator]
         low, high = sorted((self.start, self.end))
         if m <= max(d, 0) or low == high:  # the first update is already at the end
-            return (0,) * 7 + (None,)
+            return Row.held(self.end)
         rise = high - low
         while low + rise < high:  # both ends exact, whatever the subtraction rounded to
             rise = math.nextafter(rise, math.inf)
-        name, parameter = ease.read("Ramp", self.ease)
+        name, parameters = ease.read("Ramp", self.ease)
         falling = self.start > self.end
-        weight = ease.EASES[name].prepare(ease.Span(m, low, high, falling, parameter))
-        return d, m - d, m, low, rise, high, falling, weight
+        weight, constants = ease.EASES[name].prepare(ease.Span(m, low, high, falling, parameters))
+        return Row(d, m - d, m, low, rise, high, falling, weight, constants)
 
     def _text(self) -> str:
-        name, parameter = ease.read("Ramp", self.ease)
+        name, parameters = ease.read("Ramp", self.ease)
+        named = name in _NAMED and _NAMED[name] in (None, parameters)
         args = [repr(self.start), repr(self.end)] + ([] if self.steps is None else [repr(self.steps)])
-        if name == "polynomial" and parameter != 1.0:
-            args.append(f"power={parameter!r}")
-        if name not in _NAMED:
+        if named and name == "polynomial" and parameters != (1.0,):
+            args.append(f"power={parameters[0]!r}")
+        if not named:
             args.append(f'ease="{self.ease}"')
         if self.ends != "[)":
             args.append(f'ends="{self.ends}"')
-        return f"{name.capitalize() if name in _NAMED else 'Ramp'}({', '.join(args)})"
+        return f"{name.capitalize() if named else 'Ramp'}({', '.join(args)})"
 
     def _missing(self) -> Iterator[str]:
         return iter(["it has no steps"]) if self.steps is None else typed(self.steps)
@@ -510,6 +529,14 @@ class Sequence(Schedule):
         return tuple(piece.at for piece in self.pieces)
 
     @cached_property
+    def _table(self) -> chain.Table | None:
+        """The chain as a table, if it is long and of ramps and constants only."""
+        if len(self.pieces) < chain.SHORTEST:
+            return None
+        rows = [piece._row for piece in self.pieces]
+        return None if None in rows else chain.Table(self._starts, tuple(row for row in rows if row))
+
+    @cached_property
     def steps(self) -> int | float | None:
         last = self.pieces[-1].steps
         return None if last is None or any(self._missing()) else tidy(self._starts[-1] + last)
@@ -518,6 +545,8 @@ class Sequence(Schedule):
         if xp is SCALAR:
             i = bisect_right(self._starts, t, 1) - 1
             return self._parts[i](t - self._starts[i], xp)
+        if self._table and not xp.sliced and (xp.double or self._table.whole):
+            return self._table.at(t, xp)
         pieces = [
             lambda t, at=at, start=start: at(t - start, xp) for at, start in zip(self._parts, self._starts, strict=True)
         ]
@@ -552,7 +581,7 @@ class Sequence(Schedule):
     def _exact(self, horizon: Horizon | None) -> Exact:
         if self._open:
             return None
-        return sum(self._sizes(horizon, 0)) if horizon else 1
+        return sum(self._sizes(horizon, horizon.total_steps)) if horizon else 1
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
         sizes = self._sizes(horizon, n)
@@ -563,21 +592,21 @@ class Sequence(Schedule):
 
     def _sizes(self, horizon: Horizon, n: int | float) -> list[int | float]:
         """The length of each piece in a run of ``n``; joints are rounded, not lengths, so that errors do not add up."""
-        exact = [piece._exact(horizon) for piece in self.pieces]
-        rest = Fraction(n) - sum(Fraction(x) for x in exact if x is not None)
-        end, joint = Fraction(0), Fraction(0)  # of the piece, before and after rounding
-        sizes: list[int | float] = []
-        for x in exact:
-            end += rest if x is None else Fraction(x)
-            size = x if isinstance(x, (int, float)) else tidy(half_up(end) - joint)
-            sizes.append(max(size, 1) if isinstance(x, Fraction) else size)
-            joint += Fraction(sizes[-1])
-        if self._open:
-            sizes[exact.index(None)] += n - sum(sizes)
-        return sizes
+        return shares([piece._exact(horizon) for piece in self.pieces], n)
 
     def _over(self, horizon: Horizon, left: int | float) -> Schedule:
         return self._fit(horizon, left)
+
+    def _split(self, t: Any) -> tuple[Schedule, Schedule]:
+        if any(self._missing()) or isinstance(t, Length) or (self.steps is not None and t >= self.steps):
+            return super()._split(t)
+        i = bisect_right(self._starts, t, 1) - 1
+        before, after = self.pieces[:i], self.pieces[i + 1 :]
+        local = t - self._starts[i]
+        if local == 0:
+            return Sequence(before), Sequence((self.pieces[i], *after))
+        head, tail = self.pieces[i]._split(local)
+        return Sequence((*before, head)), Sequence((tail, *after))
 
     def _too_long(self, sizes: list[int | float], n: int | float) -> ScheduleError:
         known = [size for size, piece in zip(sizes, self.pieces, strict=True) if piece is not self._open]
@@ -603,6 +632,13 @@ def sequence(*pieces: Schedule) -> Schedule:
         ScheduleError: There is no piece, one is not a Schedule, or two have no length.
     """
     return Sequence(pieces)
+
+
+def _scaled(schedule: Schedule, factor: float) -> Schedule:
+    """``factor * schedule``, numbers in front taken together."""
+    if isinstance(schedule, Product) and isinstance(schedule.operands[0], float):
+        return Product((factor * schedule.operands[0], *schedule.operands[1:]))
+    return factor * schedule
 
 
 def _is_open(schedule: Schedule) -> bool:
@@ -686,6 +722,11 @@ class _Pointwise(Schedule):
 
     def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
         return type(self)(x._over(horizon, n) if isinstance(x, Schedule) else x for x in self.operands)
+
+    def _split(self, t: Any) -> tuple[Schedule, Schedule]:
+        split = [x._split(t) if isinstance(x, Schedule) else (x, x) for x in self.operands]
+        heads, tails = zip(*split, strict=True)
+        return type(self)(heads), type(self)(tails)
 
     def _start_value(self) -> float | None:
         return self._combined([term._start_value() for term in self.terms])
@@ -903,11 +944,53 @@ class After(_Wrapper):
         inner = rounded(self.base._exact(horizon))
         return After(self.base._fit(horizon, n + skip if inner is None else inner), skip)
 
+    def _split(self, t: Any) -> tuple[Schedule, Schedule]:
+        plain = not isinstance(t, Length) and not isinstance(self.skip, Length)
+        return self.until(t), After(self.base, self.skip + t) if plain else self.after(t)
+
     def _start_value(self) -> float | None:
         return Schedule._start_value(self)
 
     def _end_value(self) -> float | None:
         return self.base._end_value()
+
+
+@dataclass(frozen=True, repr=False)
+class Along(_Wrapper):
+    """``a(clock(t))``: another clock."""
+
+    base: Schedule
+    clock: Schedule
+
+    def __post_init__(self) -> None:
+        self._wrap("along")
+        depth = 1 + max(self.base._depth, _schedule("along", self.clock)._depth)
+        self.__dict__["_depth"] = checks.shallow("along", depth)
+
+    @property
+    def steps(self) -> Any:
+        return self.clock.steps
+
+    def at(self, t: Any, xp: Any) -> Any:
+        return self.base.at(xp.clip(self.clock.at(t, xp), 0.0, float(FAR)), xp)
+
+    def _missing(self) -> Iterator[str]:
+        yield from self.base._missing()
+        yield from self.clock._missing()
+
+    def _exact(self, horizon: Horizon | None) -> Exact:
+        return self.clock._exact(horizon)
+
+    def _fit(self, horizon: Horizon, n: int | float) -> Schedule:
+        clock = self.clock._fit(horizon, n)
+        base = self.base if self.base._endless() else self.base._over(horizon, clock(n))
+        return Along(base, clock)
+
+    def _start_value(self) -> float | None:
+        return Schedule._start_value(self)
+
+    def _end_value(self) -> float | None:
+        return Schedule._end_value(self)
 
 
 @dataclass(frozen=True, repr=False)

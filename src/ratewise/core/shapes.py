@@ -8,9 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 from ratewise.core import checks, text
+from ratewise.core.chain import Row
 from ratewise.core.checks import FAR
-from ratewise.core.horizon import Exact, Horizon, Length, Updates, given, length, typed
+from ratewise.core.horizon import Horizon, Length, Updates, given, length, typed
 from ratewise.core.numeric import SCALAR
+from ratewise.core.rounding import Exact
 from ratewise.core.schedule import Ramp, Schedule, Until
 from ratewise.errors import ScheduleError
 
@@ -43,7 +45,7 @@ def Polynomial(
     return Ramp(start, end, steps, ease=f"polynomial({checks.positive('Polynomial', 'power', power)!r})", ends=ends)
 
 
-class _Decay(Schedule):
+class Decay(Schedule):
     """What the shapes without an end of their own share: endless, or cut to ``steps``."""
 
     steps: Updates | None
@@ -75,7 +77,7 @@ class _Decay(Schedule):
 
 
 @dataclass(frozen=True, repr=False)
-class Constant(_Decay):
+class Constant(Decay):
     """The same value at every update; endless unless ``steps`` is given.
 
     Example:
@@ -93,6 +95,10 @@ class Constant(_Decay):
     def at(self, t: Any, xp: Any) -> Any:
         return xp.full(t, self.value)
 
+    @property
+    def _row(self) -> Row:
+        return Row.held(self.value)
+
     def _start_value(self) -> float:
         return self.value
 
@@ -101,7 +107,7 @@ class Constant(_Decay):
 
 
 @dataclass(frozen=True, repr=False)
-class Exponential(_Decay):
+class Exponential(Decay):
     """``start * gamma**(t / every)``: the same factor in every equal span.
 
     Args:
@@ -151,7 +157,7 @@ class Exponential(_Decay):
 
 
 @dataclass(frozen=True, repr=False)
-class InverseTime(_Decay):
+class InverseTime(Decay):
     """``start / (1 + decay * t / every)**power``: time-based decay; ``power=0.5`` is the inverse square root.
 
     Args:
@@ -264,7 +270,7 @@ def register(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 @dataclass(frozen=True, repr=False)
-class Custom(_Decay):
+class Custom(Decay):
     """Your own function of the position.
 
     It is called with a float or int, or with the array that a framework gives; traced frameworks need it written

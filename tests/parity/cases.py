@@ -1,0 +1,94 @@
+"""How a peer's schedule is held against ours: whole curves, well past the end, at many random settings."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+DOUBLE, SINGLE = 1e-12, 3e-7  # of the peak: for peers that compute in float64, and in float32
+
+WORST: dict[str, float] = {}
+"""The largest difference that a run of the tests has seen, by row, as a part of the peak."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the tables of peers.
+
+    Args:
+        peer: Whose schedule it is, as the tables name it, e.g. ``"torch"``.
+        row: Its name there, e.g. ``"StepLR"``.
+        arguments: Draws settings: a dictionary.
+        ours: From the settings to our schedule (the importer under test).
+        theirs: From the settings and a number n to the peer's values for updates 0 ... n - 1.
+        says: The schedule in our algebra, for the table in the docs, e.g. ``"Exponential(...).stairs(n)"``.
+        living: Whether ``theirs`` runs the peer itself; otherwise it is a transcription of its formula.
+        length: From the settings to the nominal length; curves are compared to twice that and 20 more.
+        tolerance: Largest difference allowed, as a part of the peak.
+        note: What a reader should know, e.g. that the peer raises past its end and ours holds.
+    """
+
+    peer: str
+    row: str
+    arguments: st.SearchStrategy[dict[str, Any]]
+    ours: Callable[[dict[str, Any]], Any]
+    theirs: Callable[[dict[str, Any], int], Sequence[float]]
+    says: str = ""
+    living: bool = True
+    length: Callable[[Mapping[str, Any]], float] = lambda settings: 40
+    tolerance: float = DOUBLE
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.peer} {self.row}"
+
+
+def curves(case: Case, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Our curve and the peer's; ``theirs`` may stop early where the peer raises: there ours must hold its last."""
+    n = 2 * int(case.length(settings)) + 20
+    theirs = np.asarray(case.theirs(settings, n), dtype=float)
+    schedule = case.ours(settings)
+    return np.asarray(schedule.values(0, len(theirs))), theirs
+
+
+def difference(case: Case, settings: dict[str, Any]) -> float:
+    """The largest difference between the curves, as a part of the peak."""
+    ours, theirs = curves(case, settings)
+    assert len(theirs) > 0
+    peak = float(np.max(np.abs(theirs))) or 1.0
+    return float(np.max(np.abs(ours - theirs))) / peak
+
+
+def check(case: Case, examples: int = 25) -> None:
+    """Compare at ``examples`` random settings, and remember the worst difference."""
+
+    @settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @given(case.arguments)
+    def compare(drawn: dict[str, Any]) -> None:
+        seen = difference(case, drawn)
+        WORST[case.name] = max(seen, WORST.get(case.name, 0.0))
+        assert seen <= case.tolerance, (case.name, drawn, seen)
+
+    compare()
+
+
+def rates(low: float = 1e-4, high: float = 1.0) -> st.SearchStrategy[float]:
+    """Learning rates."""
+    return st.floats(low, high, allow_subnormal=False)
+
+
+def lengths(low: int = 1, high: int = 60) -> st.SearchStrategy[int]:
+    """Whole numbers of updates."""
+    return st.integers(low, high)
+
+
+def covers(rows: Sequence[str], cases: Sequence[Case], refused: Mapping[str, str]) -> None:
+    """Hold that every row is compared, or refused with a reason, and none is both."""
+    compared = {case.row.split(" (")[0] for case in cases}
+    assert set(rows) == compared | set(refused)
+    assert not compared & set(refused)
