@@ -7,6 +7,7 @@ reachable from here).
 
 from typing import TYPE_CHECKING, Any
 
+from ratewise.core.change import extend as extend
 from ratewise.core.formula import Formula as Formula
 from ratewise.core.horizon import (
     Horizon as Horizon,
@@ -86,6 +87,7 @@ __all__ = [
     "cyclical",
     "epochs",
     "exponential_decay",
+    "extend",
     "fixed",
     "fraction",
     "from_dict",

@@ -604,9 +604,9 @@ class Sequence(Schedule):
         before, after = self.pieces[:i], self.pieces[i + 1 :]
         local = t - self._starts[i]
         if local == 0:
-            return Sequence(before), Sequence((self.pieces[i], *after))
+            return _chained(before), _chained((self.pieces[i], *after))
         head, tail = self.pieces[i]._split(local)
-        return Sequence((*before, head)), Sequence((tail, *after))
+        return _chained((*before, head)), _chained((tail, *after))
 
     def _too_long(self, sizes: list[int | float], n: int | float) -> ScheduleError:
         known = [size for size, piece in zip(sizes, self.pieces, strict=True) if piece is not self._open]
@@ -632,6 +632,10 @@ def sequence(*pieces: Schedule) -> Schedule:
         ScheduleError: There is no piece, one is not a Schedule, or two have no length.
     """
     return Sequence(pieces)
+
+
+def _chained(pieces: tuple[Schedule, ...]) -> Schedule:
+    return pieces[0] if len(pieces) == 1 else Sequence(pieces)
 
 
 def _scaled(schedule: Schedule, factor: float) -> Schedule:
