@@ -49,15 +49,14 @@ class Case:
 def curves(case: Case, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Our curve and the peer's; ``theirs`` may stop early where the peer raises: there ours must hold its last."""
     n = 2 * int(case.length(settings)) + 20
-    theirs = np.asarray(case.theirs(settings, n), dtype=float)
-    schedule = case.ours(settings)
-    return np.asarray(schedule.values(0, len(theirs))), theirs
+    theirs = np.asarray(case.theirs(settings, n), dtype=float)[:n]
+    theirs = np.concatenate([theirs, np.full(n - len(theirs), theirs[-1])])
+    return np.asarray(case.ours(settings).values(0, n)), theirs
 
 
 def difference(case: Case, settings: dict[str, Any]) -> float:
     """The largest difference between the curves, as a part of the peak."""
     ours, theirs = curves(case, settings)
-    assert len(theirs) > 0
     peak = float(np.max(np.abs(theirs))) or 1.0
     return float(np.max(np.abs(ours - theirs))) / peak
 

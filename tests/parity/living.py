@@ -9,11 +9,17 @@ import importlib.util
 import sys
 import types
 import warnings
+from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 
-def living(module: str) -> Any:
-    """Import ``module`` (dotted) from the installed peer, with its parent packages empty where they fail to load."""
+def living(module: str, supplied: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
+    """Import ``module`` (dotted) from the installed peer, with its parent packages empty where they fail to load.
+
+    ``supplied`` are modules that it imports and that are not installed, or too heavy, with the names it takes from
+    them: stand-ins for what its schedules do not use. They are there while it is imported, and gone afterwards.
+    """
     parents = module.split(".")[:-1]
     spec = importlib.util.find_spec(parents[0])
     assert spec is not None, f"{parents[0]} is not installed: see the README's second command"
@@ -25,7 +31,17 @@ def living(module: str) -> Any:
         if name not in sys.modules:
             package = types.ModuleType(name)
             package.__path__ = [path]
+            package.__spec__ = ModuleSpec(name, None, is_package=True)
+            package.__spec__.submodule_search_locations = package.__path__
             sys.modules[name] = package
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module(module)
+    absent = {name: types.ModuleType(name) for name in supplied or {} if name not in sys.modules}
+    for name, stand_in in absent.items():
+        vars(stand_in).update((supplied or {})[name])
+    sys.modules.update(absent)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(module)
+    finally:
+        for name in absent:
+            del sys.modules[name]

@@ -108,7 +108,7 @@ def formula(text: str, steps: int | None = None, **numbers: float) -> Schedule:
 
     Example:
         >>> formula("{lr} / (1 + t / {n})", lr=0.1, n=10)
-        Formula("0.1 / (1 + t / 10)")
+        Formula('0.1 / (1 + t / 10)')
     """
     plain = {name: checks.plain_number(x) for name, x in numbers.items()}
     shown = {name: str(x if type(x) is int else checks.number("Formula", name, x)) for name, x in plain.items()}
