@@ -46,6 +46,21 @@ class Case:
         return f"{self.peer} {self.row}"
 
 
+@dataclass(frozen=True)
+class Watched:
+    """A schedule with a rule, which sees ``metrics[t]`` after update t: what a rule makes of a whole run."""
+
+    ruled: Any
+    metrics: Sequence[float]
+
+    def values(self, start: int, stop: int) -> list[float]:
+        state, rates = self.ruled.init(), []
+        for t in range(stop):
+            rates.append(self.ruled.at(t, self.ruled.factor(state)))
+            state = self.ruled.observe(state, self.metrics[t % len(self.metrics)], t + 1)
+        return rates[start:]
+
+
 def curves(case: Case, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Our curve and the peer's; ``theirs`` may stop early where the peer raises: there ours must hold its last."""
     n = 2 * int(case.length(settings)) + 20

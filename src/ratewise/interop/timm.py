@@ -84,8 +84,8 @@ def CosineLRScheduler(
     def cycle(start: float, end: float, steps: float) -> Schedule:
         return _clocked(Cosine(start, end, steps), steps, k_decay)
 
-    cycles = _Restarts(cycle, lr, lr_min, t_initial, cycle_mul, cycle_decay, cycle_limit).schedule()
-    return _warmed(cycles, lr, warmup_t, warmup_lr_init, prefix=warmup_prefix)
+    cycles = _Restarts(cycle, lr, lr_min, t_initial, cycle_mul, cycle_decay, cycle_limit)
+    return _warmed(cycles.schedule(), lr, warmup_t, warmup_lr_init, prefix=warmup_prefix, last=cycles.last)
 
 
 @PEER.entry
@@ -102,8 +102,8 @@ def PolyLRScheduler(
             return Constant(start, steps)
         return _clocked(Polynomial(start, end, steps, power=power), steps, k_decay)
 
-    cycles = _Restarts(cycle, lr, lr_min, t_initial, cycle_mul, cycle_decay, cycle_limit).schedule()
-    return _warmed(cycles, lr, warmup_t, warmup_lr_init, prefix=warmup_prefix)
+    cycles = _Restarts(cycle, lr, lr_min, t_initial, cycle_mul, cycle_decay, cycle_limit)
+    return _warmed(cycles.schedule(), lr, warmup_t, warmup_lr_init, prefix=warmup_prefix, last=cycles.last)
 
 
 @PEER.entry
@@ -120,9 +120,9 @@ def TanhLRScheduler(
         high, low = (end + (start - end) * weight for weight in (first, last))
         return Ramp(high, low, steps, ease=f"tanh({float(lb)!r}, {float(ub)!r})")
 
-    cycles = _Restarts(cycle, lr, lr_min, t_initial, cycle_mul, cycle_decay, cycle_limit).schedule()
-    peak = lr if warmup_prefix or not warmup_t else cycles(warmup_t)
-    return _warmed(cycles, peak, warmup_t, warmup_lr_init, prefix=warmup_prefix)
+    cycles = _Restarts(cycle, lr, lr_min, t_initial, cycle_mul, cycle_decay, cycle_limit)
+    peak = lr if warmup_prefix or not warmup_t else cycles.schedule()(warmup_t)
+    return _warmed(cycles.schedule(), peak, warmup_t, warmup_lr_init, prefix=warmup_prefix)
 
 
 @PEER.entry
@@ -261,14 +261,20 @@ def _refuse_noise(noise: Any) -> None:
 
 
 def _warmed(
-    schedule: Schedule, lr: float, warmup_t: float, warmup_lr_init: float, *, prefix: bool
+    schedule: Schedule, lr: float, warmup_t: int, warmup_lr_init: float, *, prefix: bool, last: int | None = None
 ) -> Schedule:  # fmt: skip
-    """A warm-up to ``lr``; then the schedule from its start, or from where it stands by then (M1)."""
+    """A warm-up to ``lr``; then the schedule from its start, or from where it stands by then (M1).
+
+    ``last`` is the index past which the peer's schedule raises, if it does.
+    """
     if checks.number("from_timm", "warmup_t", warmup_t) < 0:
         raise ScheduleError(f"from_timm: warmup_t must be at least 0, got {warmup_t!r}.")
     if not warmup_t:
         return schedule
-    return Linear(warmup_lr_init, lr, warmup_t) >> (schedule if prefix else schedule.after(warmup_t))
+    rise = Linear(warmup_lr_init, lr, warmup_t)
+    if last is not None and warmup_t > last and not prefix:
+        return rise.until(warmup_t - 1) if warmup_t > 1 else Constant(warmup_lr_init)
+    return rise >> (schedule if prefix else schedule.after(warmup_t))
 
 
 def _clocked(shape: Schedule, steps: float, k: float) -> Schedule:
@@ -295,9 +301,12 @@ class _Restarts:
             return Constant(self.low)
         cycles = self._late(self._cycles())
         cycles = cycles if cycles._end_value() == self.low else cycles >> Constant(self.low)
-        if self.mul >= 1:
-            return cycles
-        return cycles.until(max(math.ceil(self.t_initial / (1 - self.mul)) - 1, 1))  # past it the peer raises
+        return cycles if self.last is None else cycles.until(self.last)
+
+    @property
+    def last(self) -> int | None:
+        """The index past which the peer raises: cycles that shrink fill no more than that."""
+        return None if self.mul >= 1 else max(math.ceil(self.t_initial / (1 - self.mul)) - 1, 1)
 
     def _cycles(self) -> Schedule:
         first = self._cycle(0)
