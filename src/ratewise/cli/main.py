@@ -19,6 +19,7 @@ try:
 except ImportError:  # the program is installed with the core, its libraries with the extra "cli"
     sys.exit('ratewise: the command line is not installed. Run: pip install "ratewise[cli]".')
 
+from ratewise.cli.doctor import doctor
 from ratewise.errors import LabError, MissingDependency, RatewiseError, ScheduleError, UnknownName, nearest
 from ratewise.lab import DEFAULT_STORE
 
@@ -115,6 +116,9 @@ def _program(
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+app.command()(doctor)
 
 
 @app.command("list")
