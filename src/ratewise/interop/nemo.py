@@ -1,5 +1,6 @@
 """NVIDIA NeMo's schedules (``nemo.core.optim.lr_scheduler``) as schedules of ours."""
 
+from inspect import signature
 from typing import Any
 
 from ratewise.core import checks
@@ -11,9 +12,6 @@ from ratewise.interop import torch
 from ratewise.interop.peer import Peer, chain, formula, hold, ramp
 
 PEER = Peer("from_nemo")
-
-_FIRST_RATE = ("WarmupAnnealing", "CosineAnnealing")
-"""Schedules that may give every group the rate of the first."""
 
 
 def from_nemo(given: Any, group: int = 0, **arguments: Any) -> Schedule:
@@ -45,13 +43,14 @@ def _read(given: Any, group: int) -> Schedule:
     known: dict[str, Any] = {"warmup_ratio": None, "hold_ratio": None, "constant_ratio": None}
     rates = getattr(given, "base_lrs", [])
     if rates:
-        first = name in _FIRST_RATE and (name == "WarmupAnnealing" or given.constant_steps)
-        known["lr"] = rates[0 if first else group]
+        first = name == "CosineAnnealing" and given.constant_steps  # then every group has the rate of the first
+        known |= {"lr": rates[0 if first else group], "first_lr": rates[0]}
     if hasattr(given, "hold_steps"):
         known["hold_steps"] = given.hold_steps - given.warmup_steps if given.hold_steps else None
     if name == "NoamAnnealing":
         known["d_model"] = given._normalize**-2
-    schedule: Schedule = PEER.read(given, **known)
+    takes = signature(PEER.entries[name]).parameters if name in PEER.entries else known
+    schedule: Schedule = PEER.read(given, **{key: value for key, value in known.items() if key in takes})
     return schedule
 
 
@@ -160,8 +159,10 @@ def NoamHoldAnnealing(
 ) -> Schedule:  # fmt: skip
     """``lr * (w / (w + s))**decay_rate``, s counted from the end of the hold, not below ``min_lr``."""
     w, h = _spans(max_steps, warmup_steps, warmup_ratio, hold_steps, hold_ratio)
-    if w == 0:
+    if w == 0 and h == 0:
         raise ScheduleError("warmup_steps must be at least 1, as NeMo has it.")
+    if w == 0:  # NeMo raises at the end of the hold, unless the run is over by then
+        return _policy(lr, w, Constant(lr), h, max_steps if h > max_steps else None, min_lr, h)
     fall = InverseTime(lr, 1 / w, power=max(decay_rate, 0.0)).clip(low=min_lr)
     return _policy(lr, w, fall, max(w, h), max_steps, min_lr, h)
 
@@ -193,11 +194,13 @@ def SquareRootAnnealing(
 
 @PEER.entry
 def WarmupAnnealing(
-    lr: float, max_steps: int, warmup_steps: int | None = None, warmup_ratio: float | None = None, min_lr: float = 0.0
+    lr: float, max_steps: int, warmup_steps: int | None = None, warmup_ratio: float | None = None, min_lr: float = 0.0,
+    first_lr: float | None = None,
 ) -> Schedule:  # fmt: skip
-    """A straight line to ``min_lr``; NeMo takes the first group's rate for every group."""
+    """A straight line to ``min_lr``; after the warm-up NeMo takes the first group's rate for every group."""
     w = _steps("warmup", warmup_steps, warmup_ratio, max_steps)
-    return _shifted(lr, max_steps, w, lambda n: Linear(lr, min_lr, n), min_lr)
+    peak = lr if first_lr is None else first_lr
+    return _shifted(lr, max_steps, w, lambda n: Linear(peak, min_lr, n), min_lr)
 
 
 @PEER.entry
