@@ -123,7 +123,8 @@ CASES = [
     case(
         "NoamHoldAnnealing",
         f"{RISE} >> Constant(lr, h) >> InverseTime(lr, 1 / w, power=decay_rate).clip(low=min_lr) {END}",
-        {**RUN, **STEPS, **HELD, "decay_rate": rates(0.1, 2.0)}, "raises without a warm-up: at once, which is an error of ours, or at the end of the hold",
+        {**RUN, **STEPS, **HELD, "decay_rate": rates(0.1, 2.0)},
+        "raises without a warm-up: at once, which is an error of ours, or at the end of the hold",
     ),
     case(
         "WarmupAnnealing", f"{RISE} >> Linear(lr, min_lr, n - w).after(1) {END}", {**RUN, **STEPS},

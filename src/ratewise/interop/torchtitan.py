@@ -1,5 +1,6 @@
 """torchtitan's and torchtune's schedules as schedules of ours."""
 
+import math
 from typing import Any
 
 from ratewise.core import checks
@@ -73,7 +74,6 @@ def get_cosine_schedule_with_warmup(
 ) -> Schedule:  # fmt: skip
     """torchtune's: t / w, then ``num_cycles`` cosine waves that do not stop at ``num_training_steps``."""
     rise = ramp(0.0, lr, num_warmup_steps)
-    if num_cycles == 0:
-        return chain(rise, Constant(lr))
     left = max(1, num_training_steps - num_warmup_steps)
-    return chain(rise, wave(lr, 0.0, left / (2 * abs(num_cycles))))
+    half = left / (2 * abs(num_cycles)) if num_cycles else math.inf
+    return chain(rise, Constant(lr) if half > checks.FAR else wave(lr, 0.0, half))
