@@ -18,7 +18,8 @@ def living(module: str, supplied: Mapping[str, Mapping[str, Any]] | None = None)
     """Import ``module`` (dotted) from the installed peer, with its parent packages empty where they fail to load.
 
     ``supplied`` are modules that it imports and that are not installed, or too heavy, with the names it takes from
-    them: stand-ins for what its schedules do not use. They are there while it is imported, and gone afterwards.
+    them: stand-ins for what its schedules do not use. They are there while it is imported, and gone afterwards;
+    names for a parent left empty stay in it.
     """
     parents = module.split(".")[:-1]
     spec = importlib.util.find_spec(parents[0])
@@ -35,9 +36,10 @@ def living(module: str, supplied: Mapping[str, Mapping[str, Any]] | None = None)
             package.__spec__.submodule_search_locations = package.__path__
             sys.modules[name] = package
     absent = {name: types.ModuleType(name) for name in supplied or {} if name not in sys.modules}
-    for name, stand_in in absent.items():
-        vars(stand_in).update((supplied or {})[name])
     sys.modules.update(absent)
+    for name, names in (supplied or {}).items():
+        if not hasattr(sys.modules[name], "__file__"):
+            vars(sys.modules[name]).update(names)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
