@@ -5,13 +5,15 @@ update past its end; there ours holds. A function that is called by itself goes 
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
+from struct import pack, unpack
 from typing import Any
 
 from ratewise.core import checks
 from ratewise.core.schedule import Ramp, Schedule
 from ratewise.core.shapes import Constant, Cosine
 from ratewise.errors import ScheduleError
-from ratewise.interop.peer import Peer, chain, formula, line, powers, ramp, wave
+from ratewise.interop.peer import Peer, chain, formula, late, line, powers, ramp, wave
 
 PEER = Peer("from_fastai")
 
@@ -123,8 +125,21 @@ def fit_flat_cos(n_epoch: int, n_iter: int, lr: float, div_final: float = 1e5, p
 
 @PEER.entry
 def fit_sgdr(n_cycles: int, cycle_len: int, n_iter: int, lr_max: float, cycle_mult: int = 2) -> Schedule:
-    """Cosines to 0, each ``cycle_mult`` times as long as the one before."""
-    return Cosine(lr_max, 0.0, cycle_len * n_iter).repeat(n_cycles, stretch=cycle_mult)
+    """Cosines to 0, each ``cycle_mult`` times as long as the one before.
+
+    fastai compares the part that is done with joints in float32: of 3 cycles or more, some start one update late.
+    """
+    cycles = Cosine(lr_max, 0.0, cycle_len * n_iter).repeat(n_cycles, stretch=cycle_mult)
+    lengths = [cycle_len * cycle_mult**i for i in range(n_cycles)]
+    epochs = sum(lengths)
+    joints = accumulate(_single(length / epochs) for length in lengths)
+    pairs = zip(accumulate(lengths), joints, strict=True)
+    return late(cycles, [(start * n_iter, 0.0) for start, joint in pairs if _single(start / epochs) < _single(joint)])
+
+
+def _single(x: float) -> float:
+    """``x`` rounded to float32."""
+    return float(unpack("f", pack("f", x))[0])
 
 
 @PEER.entry

@@ -120,6 +120,17 @@ def wave(high: float, low: float, half: float) -> Schedule:
     return (Cosine(high, low, half) >> Cosine(low, high, half)).repeat()
 
 
+def late(cycles: Schedule, restarts: Iterable[tuple[int, float]]) -> Schedule:
+    """``cycles`` as a peer has them that is one update late at ``restarts``: there it still gives the old end value."""
+    pieces: list[Schedule | None] = []
+    last = 0
+    for restart, end in restarts:
+        before = cycles.after(last) if last else cycles
+        pieces += [before.until(restart - last) if restart > last else None, hold(end, 1)]
+        last = restart + 1
+    return chain(*pieces, cycles.after(last)) if last else cycles
+
+
 def levels(value: Callable[[float], float], joints: Iterable[float]) -> Schedule:
     """``value(t)`` of a function that changes at ``joints`` alone."""
     later = sorted({joint for joint in joints if joint > 0})

@@ -15,7 +15,7 @@ from ratewise.core import checks
 from ratewise.core.schedule import Ramp, Schedule
 from ratewise.core.shapes import Constant, Cosine, Custom, InverseTime, Linear, Polynomial
 from ratewise.errors import ScheduleError
-from ratewise.interop.peer import Peer, chain, hold, levels, plateau, powers
+from ratewise.interop.peer import Peer, chain, hold, late, levels, plateau, powers
 
 PEER = Peer("from_timm")
 
@@ -299,7 +299,7 @@ class _Restarts:
             raise ScheduleError(f"from_timm: cycle_mul must be above 0, got {self.mul!r}.")
         if self.limit < 1:
             return Constant(self.low)
-        cycles = self._late(self._cycles())
+        cycles = late(self._cycles(), self._seen_late())
         cycles = cycles if cycles._end_value() == self.low else cycles >> Constant(self.low)
         return cycles if self.last is None else cycles.until(self.last)
 
@@ -325,19 +325,8 @@ class _Restarts:
     def _cycle(self, i: int) -> Schedule:
         return self.cycle(self.lr * self.decay**i, self.low, self.t_initial * self.mul**i)
 
-    def _late(self, cycles: Schedule) -> Schedule:
-        """One more update at the end of a cycle, wherever the peer's logarithm is late by a rounding (M3)."""
-        pieces: list[Schedule | None] = []
-        last = 0
-        for i, restart in self._seen_late():
-            end = float(self._cycle(i)._end_value() or 0.0)
-            if i + 1 < self.limit or end != self.low:
-                pieces += [_between(cycles, last, restart), hold(end, 1)]
-                last = restart + 1
-        return chain(*pieces, cycles.after(last) if last else cycles)
-
-    def _seen_late(self) -> Iterator[tuple[int, int]]:
-        """Cycles i whose end the peer gives at the update where the next one starts, and that update."""
+    def _seen_late(self) -> Iterator[tuple[int, float]]:
+        """Restarts at which the peer's logarithm is late by a rounding, and what the old cycle ends at (M3)."""
         length, end = Fraction(self.t_initial), Fraction(0)
         for i in range(self.limit if self.mul != 1 else 0):
             end, length = end + length, length * Fraction(str(self.mul))
@@ -345,9 +334,6 @@ class _Restarts:
                 return
             if end.denominator == 1:
                 argument = 1 - int(end) / self.t_initial * (1 - self.mul)
-                if math.floor(math.log(argument, self.mul)) <= i:
-                    yield i, int(end)
-
-
-def _between(a: Schedule, start: int, stop: int) -> Schedule | None:
-    return (a.after(start) if start else a).until(stop - start) if stop > start else None
+                value = float(self._cycle(i)._end_value() or 0.0)
+                if math.floor(math.log(argument, self.mul)) <= i and (i + 1 < self.limit or value != self.low):
+                    yield int(end), value
