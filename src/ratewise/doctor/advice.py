@@ -66,7 +66,7 @@ def nonzero_start(run: Run) -> Iterator[Schedule]:
 
 def meeting(run: Run, i: int, left: float, right: float) -> Iterator[Schedule]:
     """The schedule with pieces ``i - 1`` and ``i`` meeting: a warm-up goes where the next starts."""
-    parts = run.parts
+    parts, left, right = run.parts, float(f"{left:.12g}"), float(f"{right:.12g}")
     if len(parts) > 1 and all(part == parts[0] for part in parts) and parts[0].steps is not None:
         yield parts[0].repeat(len(parts))
     before, after = parts[i - 1], parts[i]

@@ -7,6 +7,7 @@ found. Rows without a predicate are found by the order of calls in a program (``
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from string import Formatter
 from typing import Any
 
@@ -99,7 +100,7 @@ DEFECTS: tuple[Defect, ...] = (
         "Torch refuses a start of 0 and an end above 1: ValueError.",
         "Linear(...): any two values"),
     Defect("T12", "note", "torch.CosineAnnealingLR", always,
-        "after update {T_max} the rate rises again, back to its start at {T_max} * 2",
+        "after update {T_max} the rate rises again, and is back at its start after as many more",
         "A loader with more batches than planned, or more epochs, trains at rising rates.",
         "Cosine({lr}, {eta_min}, {T_max}) holds its end"),
     Defect("T12", "warning", "torch.CosineAnnealingLR", lambda s: s["loop"] > s["T_max"],
@@ -389,7 +390,7 @@ DEFECTS: tuple[Defect, ...] = (
         "The same numbers give other curves.",
         "wsd(peak, warmup={num_warmup_steps}, cooldown={num_decay_steps})"),
     Defect("H4", "error", "hf.warmup_stable_decay", p.wsd_too_long,
-        "warm-up and decay need {over} updates more than num_training_steps={num_training_steps}",
+        "warm-up and decay need {over} updates more than the run has",
         "The stable part is negative: the peak is never reached, without a message.",
         "wsd(peak, warmup=fraction(0.05), cooldown=fraction(0.2))"),
     Defect("H4", "error", "hf.warmup_stable_decay",
@@ -397,7 +398,7 @@ DEFECTS: tuple[Defect, ...] = (
         "num_decay_steps is missing",
         "It can only be given in scheduler_specific_kwargs (lr_scheduler_kwargs); without it: TypeError.",
         "{{'num_decay_steps': ...}}"),
-    Defect("H5", "error", "hf.greedy", lambda s: s["min_lr"] >= s["lr"],
+    Defect("H5", "error", "hf.greedy", lambda s: p.highest(s["min_lr"]) >= p.highest(s["lr"]),
         "min_lr={min_lr} is not below the rate {lr}",
         "The rate can only go up.",
         "min_lr below the rate, e.g. a hundredth of it"),
@@ -633,14 +634,19 @@ DEFECTS: tuple[Defect, ...] = (
 
 def triggered(setting: Setting) -> Iterator[tuple[Defect, dict[str, Any]]]:
     """Yield the defects that a setting triggers, with the numbers that their sentences show."""
-    for defect in DEFECTS:
-        if defect.when and any(fnmatchcase(setting.name, name) for name in defect.names.split()):
-            try:
-                answer = defect.when(setting)
-            except (UnknownArgument, TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
-                continue  # an argument cannot be seen, or is not what the peer itself would accept
-            if answer:
-                yield defect, {**setting.arguments, **(answer if isinstance(answer, dict) else {})}
+    for defect in _rows(setting.name):
+        try:
+            answer = defect.when(setting)  # type: ignore[misc]
+        except (UnknownArgument, TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
+            continue  # an argument cannot be seen, or is not what the peer itself would accept
+        if answer:
+            yield defect, {**setting.arguments, **(answer if isinstance(answer, dict) else {})}
+
+
+@cache
+def _rows(name: str) -> list[Defect]:
+    """The rows that speak of a scheduler and look at its setting."""
+    return [row for row in DEFECTS if row.when and any(fnmatchcase(name, pattern) for pattern in row.names.split())]
 
 
 def examine_setting(setting: Setting) -> Iterator[Finding]:

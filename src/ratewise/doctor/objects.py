@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from inspect import Parameter, signature as parameters
 from typing import Any
 
-from ratewise.doctor.setting import HF_FUNCTIONS, Setting, meant, named, signature
+from ratewise.doctor.setting import Setting, meant, named, signature
 
 _RENAMED = {
-    "torch.CyclicLR": {"base_lr": "base_lrs", "max_lr": "max_lrs"},
+    "torch.CyclicLR": {"base_lr": "base_lrs", "max_lr": "max_lrs", "scale_fn": "_scale_fn_custom"},
     "torch.ReduceLROnPlateau": {"min_lr": "default_min_lr"},
+    "hf.GreedyLR": {"min_lr": "min_lrs", "max_lr": "max_lrs"},
     "torch.SequentialLR": {"schedulers": "_schedulers", "milestones": "_milestones"},
     "torch.ChainedScheduler": {"schedulers": "_schedulers"},
     "kozistr.LinearScheduler": {"t_max": "total_steps"},
@@ -42,14 +43,14 @@ def _read(thing: Any) -> Setting | None:
     }
     optimizer = getattr(thing, "optimizer", None)
     groups = list(getattr(optimizer, "param_groups", ()))
-    arguments.update(_torch(thing, groups) if name.startswith("torch.") and groups else {})
+    if groups and name.startswith(("torch.", "hf.")):
+        arguments.update(_torch(thing, groups))
+    if hasattr(thing, "best"):
+        arguments["best"] = _value(thing.best)
     if name == "torch.OneCycleLR":
         arguments.update(_one_cycle(thing, groups[0]))
     if name == "torch.LambdaLR" and (partial := getattr(thing.lr_lambdas[0], "keywords", None)):
-        name, arguments = _hugging_face(thing.lr_lambdas[0].func.__name__, {**arguments, **partial}) or (
-            name,
-            arguments,
-        )
+        name, arguments = _function(thing.lr_lambdas[0].func, name), {**arguments, **partial}
     if name.startswith("keras."):
         arguments.update(_keras(thing))
     return meant(Setting(name, arguments, type(thing).__name__))
@@ -97,13 +98,11 @@ def _one_cycle(thing: Any, group: Any) -> dict[str, Any]:
     return known
 
 
-def _hugging_face(function: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """The name in the table for the function inside a LambdaLR of transformers, or of kozistr."""
-    stem = function.strip("_").partition("_lr_lambda")[0]
-    stem = {"get_wsd_scheduler_lambda": "get_wsd_schedule"}.get(stem, stem.removesuffix("_lambda"))
-    if stem not in HF_FUNCTIONS:
-        return None
-    return f"hf.{stem}", arguments
+def _function(function: Any, otherwise: str) -> str:
+    """The name in the table for the function inside a LambdaLR: those of transformers and kozistr make such."""
+    stem = function.__name__.strip("_").removesuffix("_lambda").removesuffix("_lr")
+    stem = {"get_wsd_scheduler": "get_wsd_schedule"}.get(stem, stem)
+    return named(f"{function.__module__}.{stem}") or otherwise
 
 
 def _keras(thing: Any) -> dict[str, Any]:

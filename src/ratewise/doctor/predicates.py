@@ -29,6 +29,11 @@ def rising(values: Any) -> bool:
     return all(a < b for a, b in pairwise(list(values)))
 
 
+def highest(values: Any) -> Any:
+    """The value, or the highest of several."""
+    return max(values) if isinstance(values, list) else values
+
+
 def longest(*names: str) -> Callable[[Setting], Answer]:
     """A length above what float32 counts."""
     return lambda s: any(s.get(name, 0) > FAR for name in names)
@@ -139,9 +144,9 @@ def missed_restart(s: Setting) -> Answer:
 
 def no_cut(s: Setting) -> Answer:
     """A rate so small that the first cut is below eps."""
-    rates = s["lr"] if isinstance(s["lr"], list) else [s["lr"]]
-    cuts = [rate - max(rate * s["factor"], s.get("min_lr", 0)) for rate in rates]
-    return max(cuts) <= s["eps"] and {"rate": max(rates)}
+    rate = highest(s.get("group_rates", s["lr"]))
+    cut = rate - max(rate * s["factor"], highest(s.get("min_lr", 0)))
+    return cut <= s["eps"] and {"rate": rate}
 
 
 def ratios_lost(s: Setting) -> Answer:
@@ -202,8 +207,10 @@ def no_run_left(warmup: str, run: str) -> Callable[[Setting], Answer]:
 
 def wsd_too_long(s: Setting) -> Answer:
     """Warm-up and decay that leave no room between them."""
-    over = s["num_warmup_steps"] + s["num_decay_steps"] - s["num_training_steps"]
-    return s.get("num_stable_steps") is None and over > 0 and {"over": over}
+    stable = s.get("num_stable_steps")
+    if stable is None:
+        stable = s["num_training_steps"] - s["num_warmup_steps"] - s["num_decay_steps"]
+    return stable < 0 and {"over": -stable}
 
 
 def neox_left(s: Setting) -> Answer:

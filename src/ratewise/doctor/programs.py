@@ -15,6 +15,9 @@ from ratewise.doctor import configs
 from ratewise.doctor.setting import Setting, Unseen, meant, named, signature
 from ratewise.errors import ScheduleError
 
+MOST = 2_000
+"""Events that are looked at: what they say is found by comparing each with each."""
+
 _ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: add, ast.Sub: sub, ast.Mult: mul, ast.Div: truediv, ast.FloorDiv: floordiv, ast.Mod: mod,
 }  # fmt: skip
@@ -363,7 +366,8 @@ class _Reader(ast.NodeVisitor):
         self, kind: str, thing: Any, node: ast.expr, text: str = "", arguments: tuple[Any, ...] = ()
     ) -> None:  # fmt: skip
         event = Event(kind, thing, text, node.lineno, self.loops, self.maybe, self.scope, arguments)
-        self.program.events.append(event)
+        if len(self.program.events) < MOST:
+            self.program.events.append(event)
 
     def path(self, node: ast.expr) -> str | None:
         """The full path of what is called, as far as the imports say it."""

@@ -21,7 +21,7 @@ def _findings(run: Run) -> Iterator[Finding]:
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         yield Finding(
             "not-a-rate",
-            str(error),
+            str(error).rstrip("."),
             f"a run of {run.total} updates",
             "The optimizer would fail there.",
             "Return a finite number for every update.",

@@ -47,8 +47,8 @@ SIGNATURES: dict[str, str] = {
     "keras.CosineDecay": "initial_learning_rate, decay_steps, alpha=0.0, name='', warmup_target=None, warmup_steps=0",
     "keras.CosineDecayRestarts": "initial_learning_rate, first_decay_steps, t_mul=2.0, m_mul=1.0, alpha=0.0",
     "keras.ReduceLROnPlateau": "monitor='val_loss', factor=0.1, patience=10, verbose=0, mode='auto', min_delta=0.0001, "
-    "cooldown=0, min_lr=0.0, best=None, learning_rate=None",
-    "keras.LearningRateScheduler": "schedule, verbose=0, learning_rate=None",
+    "cooldown=0, min_lr=0.0",
+    "keras.LearningRateScheduler": "schedule, verbose=0",
     **{f"keras.{name}": "learning_rate=0.001, gradient_accumulation_steps=None" for name in _KERAS},
     # optax
     "optax.linear_schedule": "init_value, end_value, transition_steps, transition_begin=0",

@@ -20,29 +20,30 @@ LENGTH = {
 
 
 def learned(program: Program) -> None:
-    """Add to the settings what the calls say of them: ``loop``, ``epoch``, ``after_one_cycle``, ``learning_rate``."""
-    for event in program.events:
-        setting = event.thing
-        if event.kind == "step" and isinstance(setting, Setting):
-            steps = [e for e in program.events if e.kind == "step" and e.thing is setting]
+    """Add to the settings what the calls say of them."""
+    for i, event in enumerate(program.events):
+        if event.kind == "step" and isinstance(event.thing, Setting):
+            steps = [e for e in program.events if e.kind == "step" and e.thing is event.thing]
             if len(steps) == 1 and event.loops and not event.maybe and not any(x.ends_early for x in event.loops):
-                setting.arguments["loop"] = prod(loop.count or 1 for loop in event.loops)
-            if event.arguments:
-                setting.arguments["steps_to"] = True
-        if event.kind == "build" and isinstance(setting, Setting):
-            earlier = [e.thing for e in program.events[: program.events.index(event)] if e.kind == "build"]
-            optimizer = setting.arguments.get("optimizer")
-            cycles = [x for x in earlier if x.name == "torch.OneCycleLR" and _same(x.arguments["optimizer"], optimizer)]
-            if setting.name != "torch.OneCycleLR" and cycles and isinstance(optimizer, Setting):
-                setting.arguments["after_one_cycle"] = True
-    rates = [s["learning_rate"] for s in program.settings if s.name.startswith("keras.") and _scheduled(s)]
-    for setting in program.settings:
-        if rates and "learning_rate" in setting.arguments and setting.arguments["learning_rate"] is None:
-            setting.arguments["learning_rate"] = rates[0]
+                event.thing.arguments["loop"] = prod(loop.count or 1 for loop in event.loops)
+            event.thing.arguments["steps_to"] = bool(event.arguments)
+        elif event.kind == "build" and event.thing.name.startswith(("torch.", "keras.")):
+            earlier = [e.thing for e in program.events[:i] if e.kind == "build" and e.function == event.function]
+            later = [e.thing for e in program.events[i + 1 :] if e.kind == "build" and e.function == event.function]
+            event.thing.arguments.update(_learned(event.thing, earlier, later))
 
 
-def _scheduled(setting: Setting) -> bool:
-    return isinstance(setting.arguments.get("learning_rate"), Setting)
+def _learned(built: Setting, earlier: list[Setting], later: list[Setting]) -> Iterator[tuple[str, Any]]:
+    """What the things built before and after say of one."""
+    optimizer = built.arguments.get("optimizer")
+    if built.kind != "OneCycleLR" and isinstance(optimizer, Setting):
+        yield (
+            "after_one_cycle",
+            any(s.kind == "OneCycleLR" and s.arguments["optimizer"] is optimizer for s in earlier),
+        )
+    if built.kind in ("ReduceLROnPlateau", "LearningRateScheduler") and built.name.startswith("keras."):
+        rates = [s.arguments.get("learning_rate") for s in (*earlier, *later)]
+        yield "learning_rate", next((rate for rate in rates if isinstance(rate, Setting)), None)
 
 
 def examine_usage(program: Program, file: str) -> Iterator[Finding]:
