@@ -256,8 +256,8 @@ def test_in_float64_the_curves_are_the_same(case: Case, monkeypatch: pytest.Monk
     check(exact, 15)
 
 
-@pytest.mark.parametrize("mult", [2, 3, 4])
-@pytest.mark.parametrize("cycles", range(1, 8))
+@pytest.mark.parametrize("mult", [2, 3])
+@pytest.mark.parametrize("cycles", range(1, 7))
 def test_restarts_are_late_where_the_peer_is_late(mult: int, cycles: int) -> None:
     settings = {"n_cycles": cycles, "cycle_len": 3, "n_iter": 1, "lr_max": 1.0, "cycle_mult": mult}
     starts = [3 * (mult**i - 1) // (mult - 1) for i in range(cycles)]
