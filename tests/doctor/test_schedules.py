@@ -112,9 +112,10 @@ def test_every_code_in_the_source_has_a_case() -> None:
         node.value
         for name in ("lengths.py", "values.py", "schedules.py")
         for node in ast.walk(ast.parse((folder / name).read_text()))
-        if isinstance(node, ast.Constant) and re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", str(node.value))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", node.value)
     }
-    assert words - {"1e-08"} == {case.code for case in CASES if "-" in case.code} | {"not-a-rate"}
+    assert words == {case.code for case in CASES if case.code != "discontinuity"} | {"not-a-rate"}
 
 
 @pytest.mark.parametrize("steps", [100, 1000, 100_000])

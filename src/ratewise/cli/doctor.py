@@ -30,16 +30,17 @@ def doctor(
     from ratewise.core.parse import parse
     from ratewise.doctor import examine, examine_file
     from ratewise.doctor.examining import SUFFIXES
+    from ratewise.errors import ScheduleError
 
     is_file = Path(target).suffix in SUFFIXES or (len(target) < 256 and Path(target).exists())
-    found = examine_file(target, steps) if is_file else examine(parse(target), steps)
+    try:
+        found = examine_file(target, steps) if is_file else examine(parse(target), steps)
+    except OSError as error:  # status 1 would say that something was found
+        raise ScheduleError(f"doctor: {target}: {error.strerror or error}.") from None
     if as_json:
         print(json.dumps({"target": target, "findings": [asdict(finding) for finding in found]}, indent=2))
-    else:
-        print(
-            "\n\n".join(_shown(finding) for finding in found if notes or finding.level != "note"),
-            end="\n" * bool(found),
-        )
+    elif shown := [_shown(finding) for finding in found if notes or finding.level != "note"]:
+        print("\n\n".join(shown))
     counts = Counter(finding.level for finding in found)
     print(_summary(counts, notes or as_json), file=sys.stderr)
     raise typer.Exit(1 if counts["error"] or counts["warning"] else 0)

@@ -53,6 +53,8 @@ def _entries(data: Any) -> Iterator[tuple[Entry, tuple[str, ...]]]:
 
 def _number(value: Any) -> Any:
     """A text such as 1e-4, which YAML 1.1 does not take for a number, as the number."""
+    if isinstance(value, int) and abs(value) > 2**62:
+        return Unseen("a number beyond 2**62")
     if isinstance(value, str) and value[:1] in "+-.0123456789":
         try:
             return float(value)

@@ -677,6 +677,7 @@ class _Sentences(Formatter):
 
     def format_field(self, value: Any, format_spec: str) -> str:
         try:
-            return format(value, format_spec)
+            text = format(value, format_spec)
         except (TypeError, ValueError):
-            return str(value)
+            text = str(value)
+        return text if len(text) <= 100 else f"{text[:97]}..."

@@ -15,7 +15,7 @@ from ratewise.doctor import configs
 from ratewise.doctor.setting import Setting, Unseen, meant, named, signature
 from ratewise.errors import ScheduleError
 
-MOST = 2_000
+MOST = 1_000
 """Events that are looked at: what they say is found by comparing each with each."""
 
 _ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
