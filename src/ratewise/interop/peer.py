@@ -80,7 +80,8 @@ class Peer:
 
 def chain(*pieces: Schedule | None) -> Schedule:
     """The pieces that there are, one after the other."""
-    return sequence(*(piece for piece in pieces if piece is not None))
+    there = [piece for piece in pieces if piece is not None]
+    return there[0] if len(there) == 1 else sequence(*there)
 
 
 def ramp(start: float, end: float, steps: float, ease: str = "linear", ends: str = "[)") -> Schedule | None:
