@@ -108,7 +108,7 @@ _TORCH = [
     ("T21", "the last update of the factor", "ConstantLR(opt, 0.1, total_iters=5, last_epoch=4)", "ConstantLR(opt, 0.1, total_iters=5)"),
     ("T22", "misses the restart at epoch 121", "s = CosineAnnealingWarmRestarts(opt, 1, 3)\ns.step(epoch)",
      "s = CosineAnnealingWarmRestarts(opt, 1, 3)\ns.step()"),
-    ("T23", "behind the first cycle", "CosineAnnealingWarmRestarts(opt, 5, 2, last_epoch=7)", "CosineAnnealingWarmRestarts(opt, 5, 1, last_epoch=7)"),
+    ("T23", "behind the first cycle", "CosineAnnealingWarmRestarts(opt, 5, 2, last_epoch=9)", "CosineAnnealingWarmRestarts(opt, 5, 2, last_epoch=8)"),
     ("T24", "T_mult=1.5", "CosineAnnealingWarmRestarts(opt, 5, 1.5)", "CosineAnnealingWarmRestarts(opt, 5, 2)"),
     ("T25", "from the start of training", "CyclicLR(opt, 0.1, 1.0, mode='exp_range', gamma=0.9)", "CyclicLR(opt, 0.1, 1.0, mode='triangular2')"),
     ("T27", "one nan cuts", "ReduceLROnPlateau(opt, patience=0)", "ReduceLROnPlateau(opt, patience=1)"),
