@@ -1,6 +1,7 @@
 """Changing a plan in mid-run: the five policies, against numbers worked out elsewhere and against their definitions."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ def close(value: float) -> Any:
 
 
 def falls(values: list[float]) -> bool:
-    return all(b <= a for a, b in zip(values, values[1:], strict=False))
+    return all(b <= a for a, b in pairwise(values))
 
 
 def test_a_run_of_100_000_extended_to_150_000_by_keep() -> None:

@@ -40,7 +40,7 @@ def refused(text: Any) -> str:
 HOSTILE = [
     "", " ", "#", "1", "'x'", "None", "True", "...", "1j", "b'x'", "f'{1}'", "[]", "()", "{}", "a", "Constant",
     "__import__('os').system('true')", "().__class__.__bases__", "Constant.__init__(1)", "Constant(0.1).__class__",
-    "Constant(0.1).__reduce__()", "Constant(0.1)._formula(1, 2)", "Constant(0.1).at(1, 2)", "Constant(0.1).to_dict()",
+    "Constant(0.1).__reduce__()", "Constant(0.1)._number(1)", "Constant(0.1).at(1, 2)", "Constant(0.1).to_dict()",
     "Constant(0.1)(3)", "Constant(0.1).values(0, 10**9)", "Constant(0.1).value", "Constant(0.1).plot()",
     "(lambda: 1)()", "[x for x in ()]", "x := 1", "Constant(0.1) if 1 else 2", "Constant(0.1)[0]", "not 1", "1 < 2",
     "import os", "x = 1", "Constant(0.1); 2", "Constant(*[0.1])", "Constant(**{'value': 0.1})", "print('x')",

@@ -80,20 +80,11 @@ def test_epochs_of_a_batch_ramp_are_the_updates_that_a_loop_makes(
 ) -> None:
     loader = {**loader, "carry": False}
     ends = drawn(epochs, batch, accumulation, workers, loader)
-    try:
-        run = rw.Horizon(
-            epochs=epochs,
-            batch_size=batch,
-            accumulation=accumulation,
-            world_size=workers,
-            tokens_per_sample=3,
-            **loader,
-        )
-    except ScheduleError as error:
-        assert not ends or "the batch changes at update" in str(error) or "has no batch of" in str(error)
-        return
-    if not ends:  # an epoch that yields no batch late in the run
-        return
+    last = max(size[-1][0] for size in (batch, accumulation, workers, [(0, 1)]) if not isinstance(size, int))
+    assume(ends and last < ends[-1])  # the rest is refused, see below
+    run = rw.Horizon(
+        epochs=epochs, batch_size=batch, accumulation=accumulation, world_size=workers, tokens_per_sample=3, **loader
+    )
     assert run.total_steps == ends[-1]
     used = 0
     for t in range(run.total_steps):

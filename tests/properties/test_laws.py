@@ -21,7 +21,20 @@ settings.load_profile("laws")
 
 NAMES = {name: getattr(rw, name) for name in dir(rw) if name[0] != "_" and name not in ("compare", "strategy")}
 
-EASES = ("linear", "cosine", "polynomial", "polynomial(2.5)", "polynomial(0.5)", "1-sqrt", "rex", "rex(0.9)")
+EASES = (
+    *(
+        "linear",
+        "cosine",
+        "cosine(2.0)",
+        "cosine(0.5)",
+        "polynomial",
+        "polynomial(2.5)",
+        "polynomial(0.5)",
+        "power(2.0)",
+    ),
+    *("1-sqrt", "rex", "rex(0.9)", "sine", "half-cosine", "exponential(0.1)", "exponential(20.0)", "circle", "log"),
+    *("circle(3.0)", "tanh(-3.0, 2.0)"),
+)
 EXACT = ("linear", "1-sqrt", "rex")  # only + - * / and sqrt
 
 rates = st.one_of(st.sampled_from([0.0, 1.0, 0.1, 3e-4]), st.floats(1e-6, 10.0))
@@ -32,6 +45,14 @@ typed = st.one_of(
     st.integers(1, 10_000).map(rw.samples), st.integers(1, 10**6).map(rw.tokens),
 )  # fmt: skip
 ends = st.sampled_from(["[)", "(]", "()", "[]"])
+
+
+FORMULAS = (
+    "1 / (1 + floor(t / 7))",
+    "where(t < 5, 0.1 * t, max(0.5, cos(t)))",
+    "0.1 * (1 + (t / 50)**2)**-0.25",
+    "2.5",
+)
 
 
 def ramps(steps: Any = lengths, eases: Any = EASES) -> Any:
@@ -45,6 +66,7 @@ bounded_shapes = st.one_of(
     st.builds(lambda a, b, n: Ramp(a + 1e-3, b + 1e-3, n, ease="geometric"), rates, rates, lengths),
     st.builds(rw.Exponential, rates, st.floats(0.01, 1.0), lengths, lengths),
     st.builds(rw.InverseTime, rates, rates, lengths, rates, lengths),
+    st.builds(rw.Formula, st.sampled_from(FORMULAS), lengths),
 )
 endless_shapes = st.one_of(
     st.builds(rw.Constant, rates),
@@ -74,6 +96,9 @@ def extended(inner: Any) -> Any:
         st.tuples(inner, st.integers(1, 40)).map(lambda x: x[0].stairs(x[1])),
         st.tuples(inner, st.sampled_from([0.5, 1.0, 1.1, 2.0, 3.7])).map(lambda x: x[0].stretch(x[1])),
         st.tuples(inner, rates, rates).map(lambda x: x[0].clip(min(x[1:]), max(x[1:]))),
+        st.tuples(inner, st.integers(1, 500), st.integers(1, 300)).map(lambda x: x[0].along(rw.Linear(0, x[1], x[2]))),
+        st.tuples(inner, st.integers(0, 300), st.sampled_from([0.5, 1.5])).map(lambda x: x[0].scaled_from(*x[1:])),
+        st.tuples(inner, st.integers(0, 300), lengths, rates).map(lambda x: x[0].decay_from(*x[1:])),
     )
 
 
@@ -152,6 +177,48 @@ def test_the_shorter_holds_its_end(a: Schedule, b: Schedule, t: float) -> None:
 @given(schedules, positions, st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.7]))
 def test_stretching_slows_time_down(a: Schedule, t: float, f: float) -> None:
     assert a.stretch(f)(t) == a(min(min(max(t, 0), 2**53) / f, 2.0**53))
+
+
+@given(schedules, st.integers(0, 500), st.sampled_from([0.5, 1.0, 3.0]), st.integers(-3, 1000))
+def test_scaling_from_an_update_on_leaves_what_was_before(a: Schedule, at: int, k: float, t: int) -> None:
+    assume(a.steps is None or at < a.steps)
+    assert a.scaled_from(at, k)(t) == pytest.approx(a(t) if t < at else k * a(t), rel=1e-13)
+
+
+@given(schedules, st.integers(0, 500), st.integers(1, 300), rates, st.integers(0, 1000))
+def test_a_decay_begins_where_it_leaves(a: Schedule, at: int, n: int, end: float, t: int) -> None:
+    b = a.decay_from(at, n, end)
+    assert b(at) == a(at)
+    assert b(at + n + t) == end
+    assert b(min(t, at)) == a(min(t, at))
+    assert min(a(at), end) <= b(at + t) <= max(a(at), end)
+
+
+@given(schedules, bounded, positions)
+def test_another_clock_is_composition(a: Schedule, clock: Schedule, t: float) -> None:
+    assert a.along(clock)(t) == a(clock(t))
+    assert a.along(clock).steps == clock.steps
+
+
+@given(ramps(st.integers(1, 300)), st.integers(-3, 400))
+def test_a_ramp_and_its_ends_swapped_mirror_each_other(a: Ramp, t: int) -> None:
+    """v(start, end) + v(end, start) = start + end: the same weight, measured from either end."""
+    other = Ramp(a.end, a.start, a.steps, ease=a.ease, ends=a.ends)
+    assert a(t) + other(t) == pytest.approx(a.start + a.end, rel=1e-13, abs=1e-15)
+
+
+@given(schedules, schedules, st.sampled_from(["keep", "switch", "rewarm(3)"]), st.integers(0, 60), st.integers(0, 900))
+def test_a_change_of_plan_never_changes_what_was(a: Schedule, b: Schedule, policy: str, at: int, t: int) -> None:
+    assume(b.steps is None or at + 3 < b.steps)
+    assume(a.steps is None or at < a.steps)
+    c = rw.extend(a, b, at, policy)
+    assert c(min(t, at - 1)) == a(min(t, at - 1)) if at else True
+    if policy == "switch":
+        assert c(at + t) == b(at + t)
+    if policy == "keep" and (b.steps is None or at + t <= b.steps):
+        assert c(at + t) == a(at + t)
+    if policy == "rewarm(3)":
+        assert c(at + 3 + t) == b(at + 3 + t)
 
 
 # -- totality ----------------------------------------------------------------------------------------------------

@@ -65,7 +65,8 @@ class Table:
         falling = column([int(row.falling) for row in self.rows]) > 0
         k, q = xp.where(falling, m - j, j), xp.where(falling, j, m - j)
         low, rise, high = (column([getattr(row, name) for row in self.rows]) for name in ("low", "rise", "high"))
-        return xp.minimum(low + rise * self._weights(k, q, column, xp), high)
+        value = xp.minimum(low + rise * self._weights(k, q, column, xp), high)
+        return value if xp.double else xp.where(k < m, value, high)
 
     def _weights(self, k: Any, q: Any, column: Any, xp: Any) -> Any:
         """The weight of each position by its own ramp's function; a ramp without one has rise 0."""

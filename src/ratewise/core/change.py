@@ -42,7 +42,7 @@ def extend(old: Schedule, new: Schedule, at: int, policy: str) -> Schedule:
     for role, schedule in (("old", old), ("new", new)):
         if not isinstance(schedule, Schedule):
             raise ScheduleError(f"extend: {role} must be a Schedule, got {checks.shown(schedule)}.")
-        _ = schedule._formula
+        _ = schedule._known
     if not is_zero(at):
         at = checks.whole("extend", "at", at)
     if new.steps is not None and at + n >= new.steps:

@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import mul, truediv
 from typing import Any
 
-from ratewise.core import checks, formula, horizon, recipes, rules, schedule, shapes
+from ratewise.core import change, checks, formula, horizon, recipes, rules, schedule, shapes
 from ratewise.core.horizon import Length
 from ratewise.core.ruled import Rule, Ruled
 from ratewise.core.schedule import Product, Schedule, Sequence, Sum
@@ -37,6 +37,7 @@ FUNCTIONS: dict[str, Any] = {
     **{f.__name__: f for f in (horizon.epochs, horizon.samples, horizon.tokens, horizon.fraction)},
     **recipes.RECIPES,
     **rules.RULES,
+    "extend": change.extend,
     "Custom": lambda function, steps=None: shapes.Custom(shapes.registered(function), steps),
 }
 """What ``parse`` may call."""

@@ -247,6 +247,120 @@ def wsd(
 
 
 @recipe
+def trapezoidal(
+    peak: float, warmup: Updates = fraction(0.05), cooldown: Updates = fraction(0.2), end: float = 0.0  # noqa: B008
+) -> Schedule:  # fmt: skip
+    """Up in a line, flat, down in a line: ``wsd`` with a straight cooldown; also known as explore-exploit ("knee").
+
+    References:
+        Xing et al., 2018, A Walk with SGD. https://arxiv.org/abs/1802.08770
+        Iyer et al., 2020, Wide-minima Density Hypothesis and the Explore-Exploit Learning Rate Schedule.
+        https://arxiv.org/abs/2003.03977
+    """
+    return Constant(peak).warmup(warmup).cooldown(cooldown, end, "linear")
+
+
+@recipe
+def wsd_s(
+    peak: float, hold: Updates, cooldown: Updates, end: float = 0.0, warmup: Updates = 0, shape: str = "1-sqrt"
+) -> Schedule:
+    """WSD-S: hold and cooldown again and again, so that every cooldown leaves a finished model on the way.
+
+    Args:
+        peak: Rate of each plateau.
+        hold: Length of each plateau.
+        cooldown: Length of each cooldown, at least 1.
+        end: Rate at the end of each cooldown.
+        warmup: Length of the one warm-up, before the first plateau.
+        shape: Ease of the cooldowns.
+
+    Example:
+        >>> wsd_s(1.0, hold=2, cooldown=2, shape="linear").values(0, 8)
+        [1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 1.0, 0.5]
+
+    References:
+        Wen et al., 2024, Understanding Warmup-Stable-Decay Learning Rates. https://arxiv.org/abs/2410.05192
+    """
+    return (Constant(peak, hold) >> Ramp(peak, end, cooldown, ease=shape)).repeat().warmup(warmup, end=peak)
+
+
+@recipe
+def flat_cosine(peak: float, flat: Updates = fraction(0.75), end: float = 0.0) -> Schedule:  # noqa: B008
+    """Constant, then half a cosine wave to ``end`` over the rest of the run: fastai's ``fit_flat_cos``."""
+    return Constant(peak, flat) >> Cosine(peak, end)
+
+
+@recipe
+def tri_stage(
+    peak: float, warmup: Updates = fraction(0.1), hold: Updates = fraction(0.4), start_ratio: float = 0.01,  # noqa: B008
+    end_ratio: float = 0.01, steps: Updates | None = None,
+) -> Schedule:  # fmt: skip
+    """Up in a line, hold, then down by equal ratios to ``peak * end_ratio``: fairseq's speech schedule.
+
+    Args:
+        peak: Rate of the hold.
+        warmup: Length of the rise from ``peak * start_ratio``.
+        hold: Length of the plateau.
+        start_ratio: First rate as a part of ``peak``.
+        end_ratio: Last rate as a part of ``peak``, above 0.
+        steps: Length of the fall; by default the rest of the run.
+
+    References:
+        Park et al., 2019, SpecAugment, section 3.2. https://arxiv.org/abs/1904.08779
+    """
+    fall = Ramp(peak, peak * end_ratio, steps, ease="geometric")
+    return (Constant(peak, hold) >> fall).warmup(warmup, start=peak * start_ratio)
+
+
+@recipe
+def slanted_triangular(
+    peak: float, rise: Updates = fraction(0.1), ratio: float = 32.0, steps: Updates | None = None  # noqa: B008
+) -> Schedule:  # fmt: skip
+    """A short line up from ``peak / ratio``, a long one down to it again: ULMFiT's fine-tuning schedule.
+
+    References:
+        Howard and Ruder, 2018, Universal Language Model Fine-tuning, eq. 3. https://arxiv.org/abs/1801.06146
+    """
+    low = peak / checks.positive("slanted_triangular", "ratio", ratio)
+    return Linear(low, peak, rise) >> Linear(peak, low, steps)
+
+
+@recipe
+def power_decay(peak: float, knee: Updates, power: float = 0.51, warmup: Updates = 0) -> Schedule:
+    """``min(peak, peak * (t / knee)**-power)``, after a warm-up that counts within: the power scheduler.
+
+    Its paper gives ``min(peak, batch * a * n**-b)`` of the tokens n: that is ``power=b`` and
+    ``knee=tokens((peak / (batch * a))**(-1 / b))``. End it with ``.cooldown(...)``.
+
+    Args:
+        peak: Highest rate.
+        knee: Where the decay begins, counted from update 0; at least as long as the warm-up.
+        power: How fast it falls: 0.51 in the paper, 0.5 is the inverse square root.
+        warmup: Length of the warm-up.
+
+    Example:
+        >>> power_decay(1.0, knee=4, power=1.0).values(0, 17)[::4]
+        [1.0, 1.0, 0.5, 0.3333333333333333, 0.25]
+
+    References:
+        Shen et al., 2024, Power Scheduler. https://arxiv.org/abs/2408.13359
+    """
+    body = Constant(peak, knee) >> InverseTime(peak, 1.0, every=knee, power=power)
+    return body if is_zero(warmup) else body.after(warmup).warmup(warmup, end=peak)
+
+
+@recipe
+def range_test(low: float, high: float, steps: Updates | None = None, shape: str = "geometric") -> Schedule:
+    """From ``low`` to ``high``, to see at which rate the loss falls fastest and where it diverges.
+
+    References:
+        Smith, 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3.
+        https://arxiv.org/abs/1506.01186
+    """
+    return Ramp(low, high, steps, ease=shape)
+
+
+@recipe
 def noam(peak: float, warmup: int) -> Schedule:
     """``peak * min((t+1) / w, sqrt(w / (t+1)))``: the Transformer's schedule, given by its peak.
 

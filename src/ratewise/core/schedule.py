@@ -67,16 +67,16 @@ class Schedule:
         kind = type(t)
         if kind is int or kind is float:
             if -FAR < t < FAR:
-                return self._formula(t, SCALAR)
+                return self._known(t)
             if t != t:
                 raise ScheduleError("position: must be a number, got nan.")
-            return self._formula(FAR if t > 0 else -FAR, SCALAR)
+            return self._known(FAR if t > 0 else -FAR)
         plain = checks.plain_number(t)
         if type(plain) in (int, float):
             return self(plain)
-        library = namespace(t)
+        library, _ = namespace(t), self._known
         try:
-            return library.finish(self._formula(library.prepare(t), library), t)
+            return library.finish(self.at(library.prepare(t), library), t)
         except OverflowError:
             raise ScheduleError(
                 f"{self!r:.80}: a length above {library.far} does not fit the positions given, which JAX holds as "
@@ -84,20 +84,25 @@ class Schedule:
             ) from None
 
     @cached_property
-    def _formula(self) -> Any:
-        """``at``, once it is known that every length is."""
+    def _known(self) -> Callable[[Any], Any]:
+        """The value at a number, once it is known that every length is."""
         missing = list(self._missing())
         if missing:
             raise ScheduleError(
                 f"{self!r:.120}: its length is not known yet ({'; '.join(missing[:3])}). "
                 "Give the length of the run, for example .over(1000)."
             )
-        return self.at
+        return self._number
+
+    @cached_property
+    def _number(self) -> Callable[[Any], Any]:
+        """``at`` for plain numbers; the shapes that most schedules are made of have it without calls in between."""
+        at = self.at
+        return lambda t: at(t, SCALAR)
 
     def values(self, start: int, stop: int) -> list[float]:
         """Return ``[a(start), ..., a(stop - 1)]``, bit for bit what ``a(t)`` gives, but faster."""
-        at = self._formula
-        return [at(t, SCALAR) for t in _positions(start, stop)]
+        return list(map(self._known, _positions(start, stop)))
 
     def table(self, rows: int = 11, steps: int | None = None) -> str:
         """Return ``rows`` evenly spaced positions and their values as text."""
@@ -113,7 +118,7 @@ class Schedule:
         return None
 
     def _shown_steps(self, steps: int | None) -> int:
-        _ = self._formula
+        _ = self._known
         if steps is not None:
             return checks.whole("plot", "steps", steps)
         return math.ceil(self.steps) if self.steps is not None else 1000
@@ -438,8 +443,23 @@ class Ramp(Schedule):
         if weight is None:
             return xp.full(t, self.end)
         j = xp.clip(t, 0, top) + d
-        w = weight(m - j, j, constants, xp) if falling else weight(j, m - j, constants, xp)
-        return xp.minimum(low + rise * w, high)
+        k, q = (m - j, j) if falling else (j, m - j)
+        value = xp.minimum(low + rise * weight(k, q, constants, xp), high)
+        return value if xp.double else xp.where(k < m, value, high)  # XLA multiplies by 1/m, and m/m is not always 1
+
+    @cached_property
+    def _number(self) -> Callable[[Any], Any]:
+        d, top, m, low, rise, high, falling, weight, constants = self._row
+        if weight is None:
+            return lambda t: high
+
+        def number(t: Any) -> Any:
+            j = (0 if t < 0 else top if t > top else t) + d
+            w = weight(m - j, j, constants, SCALAR) if falling else weight(j, m - j, constants, SCALAR)
+            value = low + rise * w
+            return value if value < high else high
+
+        return number
 
     @cached_property
     def _row(self) -> Row:
@@ -525,8 +545,14 @@ class Sequence(Schedule):
         return tuple(starts)
 
     @cached_property
-    def _parts(self) -> tuple[Any, ...]:
-        return tuple(piece.at for piece in self.pieces)
+    def _number(self) -> Callable[[Any], Any]:
+        pieces, starts = self.pieces, self._starts
+
+        def number(t: Any) -> Any:
+            i = bisect_right(starts, t, 1) - 1
+            return pieces[i]._number(t - starts[i])
+
+        return number
 
     @cached_property
     def _table(self) -> chain.Table | None:
@@ -543,17 +569,17 @@ class Sequence(Schedule):
 
     def at(self, t: Any, xp: Any) -> Any:
         if xp is SCALAR:
-            i = bisect_right(self._starts, t, 1) - 1
-            return self._parts[i](t - self._starts[i], xp)
+            return self._number(t)
         if self._table and not xp.sliced and (xp.double or self._table.whole):
             return self._table.at(t, xp)
         pieces = [
-            lambda t, at=at, start=start: at(t - start, xp) for at, start in zip(self._parts, self._starts, strict=True)
+            lambda t, at=piece.at, start=start: at(t - start, xp)
+            for piece, start in zip(self.pieces, self._starts, strict=True)
         ]
         return xp.choose(t, self._starts[1:], pieces)
 
     def values(self, start: int, stop: int) -> list[float]:
-        _ = self._formula
+        _ = self._known
         result: list[float] = []
         bounds = [*self._starts, math.inf]
         for i in range(bisect_right(self._starts, start, 1) - 1, len(self.pieces)):
@@ -562,7 +588,7 @@ class Sequence(Schedule):
             if isinstance(low, int):
                 result += self.pieces[i].values(here - low, there - low)
             else:
-                result += [self._parts[i](t - low, SCALAR) for t in range(here, there)]
+                result += [self.pieces[i]._number(t - low) for t in range(here, there)]
             if high >= stop:
                 break
         return result

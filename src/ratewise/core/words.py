@@ -8,6 +8,7 @@ from ratewise.core import checks, clock
 if TYPE_CHECKING:
     from ratewise.core.horizon import Horizon, Length
 
+
 def number_text(x: Fraction | float) -> str:
     """``x`` as a decimal if it is a short one, else as a fraction, or to six digits if that is long."""
     x = Fraction(x)
