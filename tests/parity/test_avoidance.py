@@ -566,7 +566,7 @@ def test_O2():
     with_final = optax.linear_onecycle_schedule(100, 1.0, pct_final=1.0)
     assert float(with_final(100)) > 4e-6 * 2
     never = optax.cosine_onecycle_schedule(100, 1.0, pct_start=1.0)
-    assert float(never(jax.numpy.arange(101)).max()) < 0.05
+    assert float(jax.vmap(never)(jax.numpy.arange(101)).max()) < 0.05
     assert one_cycle(1.0, warmup=99).over(100).values(99, 101) == [1.0, 4e-6]
 
 

@@ -26,12 +26,13 @@ def settings(data: Any, where: str) -> Iterator[Setting]:
                 break
 
 
-def texts(data: Any, where: str) -> Iterator[tuple[str, str, float]]:
-    """Yield numbers that YAML 1.1 takes for text: where, as written, and the number."""
+def texts(data: Any, where: str) -> Iterator[tuple[str, str, str]]:
+    """Yield numbers that YAML 1.1 takes for text: where, as written, and so that it takes them for numbers."""
     for entry, path in _entries(data):
         for key, value in entry.items():
-            if isinstance(value, str) and isinstance(_number(value), float) and "e" in value.lower():
-                yield f"{where}: {'.'.join((*path, str(key)))}", value, _number(value)
+            if isinstance(value, str) and isinstance(number := _number(value), float) and "e" in value.lower():
+                digits, power = f"{number:e}".split("e")
+                yield f"{where}: {'.'.join((*path, str(key)))}", value, f"{digits.rstrip('0')}0e{power}"
 
 
 def _entries(data: Any) -> Iterator[tuple[Entry, tuple[str, ...]]]:

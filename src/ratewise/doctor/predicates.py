@@ -137,7 +137,7 @@ def missed_restart(s: Setting) -> Answer:
     first, factor = s["T_0"], s["T_mult"]
     for n in range(1, 9) if factor > 1 else ():
         epoch = first * (factor**n - 1) // (factor - 1)
-        if int(math.log(epoch / first * (factor - 1) + 1, factor)) != n:
+        if epoch <= 10_000 and int(math.log(epoch / first * (factor - 1) + 1, factor)) != n:
             return {"epoch": epoch}
     return False
 

@@ -317,13 +317,13 @@ class _Reader(ast.NodeVisitor):
             return self.build(name, args, given, node)
         if path == "dict" and not args and "**" not in given:
             return given
-        if path in _FUNCTIONS and path not in self.names and not given:
+        if path in _FUNCTIONS and not given:
             return self.computed(path, args, node)
         for value in (*args, *given.values()):
             self.configured(value, node)
         if isinstance(node.func, ast.Attribute):
             self.method(node.func, [*args, *given.values()], node)
-        elif not path:
+        elif not isinstance(node.func, ast.Name):
             _ = self.value(node.func)
         return Unseen(ast.unparse(node))
 
@@ -342,6 +342,8 @@ class _Reader(ast.NodeVisitor):
         owner = self.value(function.value)
         if function.attr in ("step", "load_state_dict"):
             self.note(function.attr.partition("_")[0], owner, node, ast.unparse(function.value), tuple(args))
+            if args and function.attr == "step" and "optimizer" not in getattr(owner, "arguments", ()):
+                self.note("step", args[0], node)  # GradScaler.step(optimizer)
         elif function.attr == "prepare" and any(path.startswith("accelerate") for path in self.paths.values()):
             for setting in args:
                 if isinstance(setting, Setting) and "optimizer" in setting.arguments:
@@ -372,7 +374,7 @@ class _Reader(ast.NodeVisitor):
     def path(self, node: ast.expr) -> str | None:
         """The full path of what is called, as far as the imports say it."""
         if isinstance(node, ast.Name):
-            return self.paths.get(node.id, node.id)
+            return None if node.id in self.names else self.paths.get(node.id, node.id)
         if isinstance(node, ast.Attribute):
             owner = self.path(node.value)
             return owner and f"{owner}.{node.attr}"
