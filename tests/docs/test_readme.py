@@ -1,12 +1,11 @@
 """Every Python block of the README runs, and prints what it says it prints."""
 
-import contextlib
-import io
 import json
 import re
 from pathlib import Path
 
 import pytest
+from docs.blocks import check, printed
 
 from ratewise.cli.main import run
 
@@ -14,25 +13,14 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-def printed(code):
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
-    return out.getvalue().splitlines()
-
-
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.strip().splitlines()[-1][:40])
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras 3 under numpy 2
 def test_the_block_runs_and_prints_what_its_comments_say(code):
-    found = iter(printed(code))
-    for line in code.splitlines():
-        promised = re.match(r"print\(.*\)\s+# (.*)", line)
-        if promised and promised[1] != "the curve, in the terminal":
-            assert next(found) == promised[1]
+    check(code, "README.md")
 
 
 def test_the_first_block_is_a_schedule_and_its_picture():
-    assert "\n".join(printed(BLOCKS[0])[2:]) in README
+    assert "\n".join(printed(BLOCKS[0], "README.md")[2:]) in README
 
 
 def test_the_task_file_of_the_readme_can_be_compared(tmp_path, monkeypatch, capsys):
