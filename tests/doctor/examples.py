@@ -126,6 +126,8 @@ _TORCH = [
     ("stepped-per-update", "built for 3 epochs", _loop("        s.step()", "s = CosineAnnealingLR(opt, 3)\n"), _loop("    s.step()", "s = CosineAnnealingLR(opt, 3)\n")),
     ("optimizer-rebuilt", "is built again", "s = StepLR(opt, 5)\nopt = torch.optim.SGD(p, lr=1.0)\nfor i in range(9):\n    s.step()",
      "opt = torch.optim.SGD(p, lr=1.0)\ns = StepLR(opt, 5)\nfor i in range(9):\n    s.step()"),
+    ("floor-never-reached", "steps 100 times", "s = OneCycleLR(opt, 1.0, total_steps=1000)\nfor i in range(100):\n    opt.step(); s.step()",
+     "s = OneCycleLR(opt, 1.0, total_steps=100)\nfor i in range(100):\n    opt.step(); s.step()"),
     ("never-stepped", "s is built and never used", _loop("", "s = StepLR(opt, 5)\n"), _loop("    s.step()", "s = StepLR(opt, 5)\n")),
     ("metric-missing", "without a metric", "s = ReduceLROnPlateau(opt)\ns.step()", "s = ReduceLROnPlateau(opt)\ns.step(loss)"),
 ]  # fmt: skip
@@ -148,6 +150,8 @@ _KERAS = [
      "model.compile(keras.optimizers.SGD(0.1))\nmodel.fit(x, callbacks=[ReduceLROnPlateau()])"),
     ("K12", "has a default", "def rate(epoch, lr=0.1):\n    return lr\nLearningRateScheduler(rate)", "def rate(epoch, lr):\n    return lr\nLearningRateScheduler(rate)"),
     ("K13", "decay=0.01", "keras.optimizers.SGD(0.1, decay=0.01)", "keras.optimizers.SGD(0.1, weight_decay=0.01)"),
+    ("steps-look-like-epochs", "Keras counts batches", "rate = CosineDecay(0.1, decay_steps=EPOCHS)\nmodel.compile(keras.optimizers.SGD(rate))\nmodel.fit(x, epochs=EPOCHS)",
+     "rate = CosineDecay(0.1, decay_steps=EPOCHS * len(x))\nmodel.compile(keras.optimizers.SGD(rate))\nmodel.fit(x, epochs=EPOCHS)"),
     ("K14", "2**24", "CosineDecay(0.1, 20_000_000)", "CosineDecay(0.1, 2_000_000)"),
 ]  # fmt: skip
 
@@ -263,6 +267,8 @@ _FILES = [
      "model: {lr_scheduler: {_target_: torch.optim.lr_scheduler.StepLR, step_size: 10}}\n", "hydra.yaml"),
     ("T10", "total_iters=0", "lr_scheduler:\n  class_path: torch.optim.lr_scheduler.LinearLR\n  init_args: {total_iters: 0}\n",
      "lr_scheduler:\n  class_path: torch.optim.lr_scheduler.LinearLR\n  init_args: {total_iters: 9}\n", "lightning.yaml"),
+    ("K3", "gradient_accumulation_steps=4", '{"class_name": "SGD", "module": "keras.optimizers", "config": {"gradient_accumulation_steps": 4, "learning_rate": {"class_name": "CosineDecay", "module": "keras.optimizers.schedules", "config": {"initial_learning_rate": 0.1, "decay_steps": 9}}}}',
+     '{"class_name": "SGD", "module": "keras.optimizers", "config": {"gradient_accumulation_steps": 4, "learning_rate": 0.1}}', "model.json"),
     ("C1", "scale_warmup=True", "scheduler: {name: cosine_with_warmup, t_warmup: 100ba, scale_warmup: true}\n", "scheduler: {name: cosine_with_warmup, t_warmup: 100ba}\n", "mpt.yaml"),
     ("L2", "lr_decay_starting_step=60", "optimizer: {learning_rate_scheduler: {learning_rate: 0.1, lr_warmup_steps: 10, lr_decay_starting_step: 60}}\n",
      "optimizer: {learning_rate_scheduler: {learning_rate: 0.1, lr_warmup_steps: 10, lr_decay_steps: 40, lr_decay_starting_step: 60}}\n", "nanotron.yaml"),

@@ -20,7 +20,7 @@ def settings(data: Any, where: str) -> Iterator[Setting]:
         for reader in READERS:
             name, arguments = reader(entry, path, data)
             if name:
-                given = {key: _number(value) for key, value in arguments.items()}
+                given = {key: _value(value) for key, value in arguments.items()}
                 known = signature(name) if name in SIGNATURES else {}
                 yield meant(Setting(name, {**known, **given}, at))
                 break
@@ -52,6 +52,12 @@ def _entries(data: Any) -> Iterator[tuple[Entry, tuple[str, ...]]]:
         stack += reversed([(item, (*path, str(key)[:60])) for key, item in items])
 
 
+def _value(value: Any) -> Any:
+    """An argument: a number, or a schedule that is written out inside."""
+    name, arguments = _by_path(value, (), None) if isinstance(value, dict) else NOTHING
+    return Setting(name, {**signature(name), **arguments}) if name else _number(value)
+
+
 def _number(value: Any) -> Any:
     """A text such as 1e-4, which YAML 1.1 does not take for a number, as the number."""
     if isinstance(value, int) and abs(value) > 2**62:
@@ -74,12 +80,14 @@ NOTHING: Read = (None, {})
 
 
 def _by_path(entry: Entry, path: tuple[str, ...], data: Any) -> Read:
-    """Hydra's ``_target_``, Lightning's ``class_path``."""
+    """Hydra's ``_target_``, Lightning's ``class_path``, Keras' ``class_name``."""
     target = entry.get("_target_", entry.get("class_path"))
+    if "class_name" in entry:
+        target = f"{entry.get('module', 'keras')}.{entry['class_name']}"
     if not isinstance(target, str):
         return NOTHING
-    plain = {key: value for key, value in entry.items() if not key.startswith("_")}
-    return named(target), _inside(entry, "init_args") or plain
+    plain = {key: value for key, value in entry.items() if not str(key).startswith("_")}
+    return named(target), _inside(entry, "init_args") or _inside(entry, "config") or plain
 
 
 def _deepspeed(entry: Entry, path: tuple[str, ...], data: Any) -> Read:

@@ -53,6 +53,13 @@ def rise(s: Setting) -> float:
     return float(s["pct_start"] * total(s))
 
 
+def stopped_early(s: Setting) -> Answer:
+    """A loop that is over before the scheduler is."""
+    argument = {"CosineAnnealingLR": "T_max", "PolynomialLR": "total_iters"}.get(s.kind, "num_training_steps")
+    length = total(s) if s.kind == "OneCycleLR" else s[argument]
+    return s["all_steps"] < 0.98 * length and {"length": length}
+
+
 def peak_between(s: Setting) -> Answer:
     """The highest rate, as a part of max_lr, where the rise ends between two updates."""
     end, top = total(s) - 1, rise(s) - 1

@@ -44,7 +44,7 @@ class Loop:
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """Something that happens to a scheduler or optimizer: ``build``, ``step``, ``load`` or ``replace``."""
+    """Something that happens to a scheduler or optimizer: ``build``, ``step``, ``load``, ``replace`` or ``fit``."""
 
     kind: str
     thing: Any
@@ -344,6 +344,9 @@ class _Reader(ast.NodeVisitor):
             self.note(function.attr.partition("_")[0], owner, node, ast.unparse(function.value), tuple(args))
             if args and function.attr == "step" and "optimizer" not in getattr(owner, "arguments", ()):
                 self.note("step", args[0], node)  # GradScaler.step(optimizer)
+        elif function.attr == "fit":
+            epochs = [self.value(k.value) for k in node.keywords if k.arg == "epochs"]
+            self.note("fit", epochs[0] if epochs else None, node)
         elif function.attr == "prepare" and any(path.startswith("accelerate") for path in self.paths.values()):
             for setting in args:
                 if isinstance(setting, Setting) and "optimizer" in setting.arguments:

@@ -25,12 +25,25 @@ def learned(program: Program) -> None:
         if event.kind == "step" and isinstance(event.thing, Setting):
             steps = [e for e in program.events if e.kind == "step" and e.thing is event.thing]
             if len(steps) == 1 and event.loops and not event.maybe and not any(x.ends_early for x in event.loops):
-                event.thing.arguments["loop"] = prod(loop.count or 1 for loop in event.loops)
+                event.thing.arguments.update(_looped(event, program.events))
             event.thing.arguments["steps_to"] = bool(event.arguments)
         elif event.kind == "build" and event.thing.name.startswith(("torch.", "keras.")):
             earlier = [e.thing for e in program.events[:i] if e.kind == "build" and e.function == event.function]
             later = [e.thing for e in program.events[i + 1 :] if e.kind == "build" and e.function == event.function]
             event.thing.arguments.update(_learned(event.thing, earlier, later))
+            fits = [e.thing for e in program.events[i + 1 :] if e.kind == "fit" and e.function == event.function]
+            length = event.thing.arguments.get("decay_steps")
+            event.thing.arguments["decays_in_epochs"] = length is not None and any(_equal(length, e) for e in fits)
+
+
+def _looped(event: Event, events: list[Event]) -> Iterator[tuple[str, int]]:
+    """How often a scheduler is stepped: at least, and exactly where that is plain to see."""
+    counts = [loop.count for loop in event.loops]
+    yield "loop", prod(count or 1 for count in counts)
+    optimizer = event.thing.arguments.get("optimizer")
+    deepest = max((len(e.loops) for e in events if e.kind == "step" and _same(e.thing, optimizer)), default=0)
+    if None not in counts and deepest <= len(counts):
+        yield "all_steps", prod(count or 1 for count in counts)
 
 
 def _learned(built: Setting, earlier: list[Setting], later: list[Setting]) -> Iterator[tuple[str, Any]]:
@@ -120,6 +133,11 @@ def _counts_updates(event: Event) -> bool:
 def _same(a: Any, b: Any) -> bool:
     """Whether two values are one thing, as far as can be seen."""
     return a is b or (isinstance(a, Unseen) and a == b)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two lengths are the same, as far as can be seen."""
+    return type(a) is type(b) and isinstance(a, (int, Unseen)) and a == b
 
 
 def _name(optimizer: Any) -> str:
