@@ -103,7 +103,10 @@ def one(draw: Any, name: str, low: int = 1, **arguments: st.SearchStrategy[Any])
 OPTIONAL_FLOOR = st.one_of(st.none(), rates(0.0, 0.5))
 EXAMPLES = {
     "Step": {"step_size": lengths(1, 20), "gamma": rates(0.1, 1.2)},
-    "MultiStep": {"milestones": st.lists(st.integers(0, 40), max_size=5), "gamma": rates(0.1, 1.2)},
+    "MultiStep": {
+        "milestones": st.lists(st.one_of(st.just(0), st.integers(0, 40)), max_size=5),
+        "gamma": rates(0.1, 1.2),
+    },
     "Exponential": {"gamma": rates(0.5, 1.05)},
     "Constant": {"factor": st.one_of(st.just(0.0), rates(0.0, 1.0))},
     "Linear": {"start_factor": st.one_of(st.just(0.0), rates(1e-3, 1.0)), "end_factor": rates(0.0, 1.0)},
@@ -335,6 +338,38 @@ def test_a_warm_up_over_a_cosine_is_tabled_while_it_lasts() -> None:
     schedule = from_mmengine(**settings)
     assert [type(piece).__name__ for piece in schedule.pieces] == ["Until", "After"]
     assert schedule.values(0, 6100) == pytest.approx(trained(settings, 6100), abs=1e-12 * 2e-4, rel=0)
+
+
+RESTART = {"type": "CosineRestartLR", "periods": [9, 20], "restart_weights": [1.0, 0.5], "eta_min_ratio": 0.1}
+TOGETHER = {
+    "the first update takes them in the order of the list": [
+        {**RESTART, "end": 40},
+        {"type": "LinearLR", "by_epoch": False, "end": 10},
+    ],
+    "nothing comes after what raises": [{"type": "ConstantLR", "factor": 0.0, "end": 5}, {**RESTART, "begin": 5}],
+    "OneCycle leaves another initial value": [
+        {"type": "OneCycleLR", "eta_max": 0.2, "end": 10},
+        {**RESTART, "begin": 12},
+    ],
+}
+
+
+@pytest.mark.parametrize("schedulers", TOGETHER.values(), ids=TOGETHER)
+def test_schedulers_together(schedulers: list[dict[str, Any]]) -> None:
+    settings = {"lr": 0.1, "schedulers": schedulers, "epoch_length": 2}
+    theirs = trained(settings, 120)
+    theirs += [theirs[-1]] * (120 - len(theirs))
+    assert ours(settings).values(0, 120) == pytest.approx(theirs, abs=1e-13, rel=0)
+
+
+def test_one_after_the_other_is_a_chain() -> None:
+    schedulers = [
+        {"type": "LinearLR", "start_factor": 0.5, "by_epoch": False, "end": 50},
+        {"type": "CosineAnnealingLR", "eta_min": 0.01, "begin": 5, "end": 9, "convert_to_iter_based": True},
+    ]
+    assert repr(from_mmengine(schedulers, lr=0.1, epoch_length=10)) == (
+        "Linear(0.05, 0.1, 49).until(50) >> Cosine(0.1, 0.01, 40).until(39)"
+    )
 
 
 def test_e1_what_the_peer_leaves_unfinished() -> None:
