@@ -13,6 +13,7 @@ from typing import Any
 
 from ratewise.core.horizon import Horizon
 from ratewise.core.parse import from_dict
+from ratewise.core.ruled import Ruled
 from ratewise.core.schedule import Schedule
 from ratewise.core.shapes import Constant
 from ratewise.errors import AdapterError, ScheduleError, nearest
@@ -125,6 +126,12 @@ def _settled(name: str, value: Any, horizon: Horizon | None) -> Schedule:
     """``value`` as a schedule whose length is known."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Constant(value)
+    if isinstance(value, Ruled):
+        raise AdapterError(
+            f"Scheduler: {name} is multiplied by a rule, {value.rules[0]!r:.60}, and no metric comes here. Give its "
+            "schedule, lr.schedule, keep state = lr.observe(state, metric, scheduler.position), and when "
+            "lr.factor(state) changes call scheduler.scaled_from(new / old)."
+        )
     if not isinstance(value, Schedule):
         raise AdapterError(
             f"Scheduler: {name} must be a Schedule, a number, or a dictionary of them by group name, got {value!r:.80}."
