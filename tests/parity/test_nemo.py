@@ -40,7 +40,7 @@ def made(name: str, settings: dict[str, Any]) -> Any:
     """NeMo's own scheduler, over two groups of different rates; a setting at which it raises at once is dropped."""
     arguments = dict(settings)
     lr = arguments.pop("lr")
-    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": rate} for rate in (lr, lr / 2)]
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": rate} for rate in (lr, 2 * lr)]
     try:
         return getattr(nemo, name)(torch.optim.SGD(groups, lr=lr), **arguments)
     except RAISED:

@@ -184,7 +184,7 @@ def graph(name: str, settings: dict[str, Any], n: int) -> list[float]:
             values.append((s["learning_rate"] - low) * (f(1) - part) ** s["power"] + low)
         elif name == "linear_lr_warmup":
             w = f(s["warmup_steps"])
-            falling = s["learning_rate"] * f(0.9) ** t
+            falling = s["learning_rate"] * f(0.875) ** t
             values.append(s["start_lr"] + (s["end_lr"] - s["start_lr"]) * (t / w) if t < w else falling)
         else:
             part = t / f(s["decay_steps"])
@@ -385,7 +385,7 @@ CASES = [
         {**LR, "warmup_steps": lengths(), "start_lr": rates(), "end_lr": rates()},
         "the schedule after it has run since update 0",
         lambda s: from_paddle("linear_lr_warmup", **{
-            **s, "learning_rate": from_paddle("ExponentialDecay", learning_rate=s["learning_rate"], gamma=0.9),
+            **s, "learning_rate": from_paddle("ExponentialDecay", learning_rate=s["learning_rate"], gamma=0.875),
         }),
     ),
 ]  # fmt: skip

@@ -120,9 +120,9 @@ def WarmupHoldPolicy(
 def _annealed(ease: str, low: float | None, lr: float, max_steps: int, min_lr: float, **spans: Any) -> Schedule:
     """A ramp from the end of the hold to ``low`` at ``max_steps``."""
     w, h = _spans(max_steps, **spans)
-    if h == max_steps:  # NeMo divides by the length of the ramp
+    if h == max_steps and (h > w or w == 0):  # NeMo divides by the length of the ramp
         return _policy(lr, w, Constant(lr), h, None, min_lr, h)
-    if h > max_steps:
+    if h >= max_steps:
         return _policy(lr, w, Constant(lr), h, max_steps, min_lr, h)
     fall: Schedule = Ramp(lr, min_lr if low is None else low, max_steps - h, ease=ease)
     return _policy(lr, w, fall if low is None else fall.clip(low=min_lr), h, max_steps, min_lr, h)
@@ -286,7 +286,7 @@ def PolynomialHoldDecayAnnealing(
     """The same from the end of the hold; without a hold it counts from update 0, but over T - w, and the rate jumps."""
     w, h = _spans(max_steps, warmup_steps, warmup_ratio, hold_steps, hold_ratio)
     steps = max_steps - max(w, h)
-    if steps == 0 and h:  # NeMo divides by it
+    if steps == 0 and h > w:  # NeMo divides by it
         return _policy(lr, w, Constant(lr), h, None, min_lr, h)
     fall = _poly(lr, min_lr, steps, power, cycle) if steps > 0 else Constant(lr)
     return _policy(lr, w, fall, h, max_steps, min_lr, h)
