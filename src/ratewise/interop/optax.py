@@ -1,8 +1,8 @@
 """optax's schedules as schedules of ours, by the names and arguments of their factories.
 
 An optax schedule is a closure that shows nothing of what it was made from; hence by name. It computes in float32
-unless JAX is told otherwise; ours is the formula in float64. Compiled, XLA divides by multiplying with the reciprocal, so
-that a stair of optax (of 41 updates, say) may come one update late; ours come where they do uncompiled.
+unless JAX is told otherwise; ours is the formula in float64. Compiled, XLA divides by multiplying with the reciprocal,
+so that a stair of optax (of 41 updates, say) may come one update late; ours come where they do uncompiled.
 """
 
 import math
