@@ -1,10 +1,12 @@
 """Every row of the table of defects: an example that it finds, and a near miss that it lets pass."""
 
 import re
+from inspect import signature
 
 import pytest
 from doctor.examples import EXAMPLES, Example
 
+from ratewise.core.parse import FUNCTIONS
 from ratewise.doctor import Finding, examine_file
 from ratewise.doctor.defects import DEFECTS, Defect
 
@@ -33,6 +35,14 @@ def says(defect: Defect, example: Example) -> bool:
     return defect.id == example.code and any(
         re.fullmatch(pattern, f.what) for f in FOUND[example] if f.code == example.code and example.says in f.what
     )
+
+
+def test_what_is_recommended_can_be_called() -> None:
+    for row in DEFECTS:
+        for name, given in re.findall(r"(?<![\w.])(\w+)\(([^()]*)", row.instead):
+            if name in FUNCTIONS:
+                takes = signature(FUNCTIONS[name]).parameters
+                assert set(re.findall(r"(\w+)=", given)) <= set(takes), row
 
 
 FOUND: dict[Example, list[Finding]] = {}

@@ -1,7 +1,9 @@
 """Living schedulers of peers: what the doctor reads from the objects themselves, and near misses."""
 
+import importlib
 import math
 import os
+import re
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
@@ -18,6 +20,7 @@ from transformers.optimization import GreedyLR, get_polynomial_decay_schedule_wi
 
 from ratewise import Cosine, Plateau
 from ratewise.doctor import examine
+from ratewise.doctor.defects import DEFECTS
 from ratewise.errors import ScheduleError
 
 pytestmark = [
@@ -224,3 +227,11 @@ def test_a_schedule_with_rules_is_examined_as_the_schedule():
 def test_anything_else_is_an_error_of_one_line(thing):
     with pytest.raises(ScheduleError, match="is neither a schedule nor a scheduler"):
         examine(thing)
+
+
+def test_what_is_recommended_exists():
+    names = {name for row in DEFECTS for name in re.findall(r"ratewise\.[\w.]*\w", row.instead)}
+    assert "ratewise.torch.Scheduler" in names
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
