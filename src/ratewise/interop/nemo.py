@@ -223,8 +223,10 @@ def CosineAnnealing(
     """
     w = _steps("warmup", warmup_steps, warmup_ratio, _whole(max_steps))
     constant = _steps("constant", constant_steps, constant_ratio, max_steps)
-    if lr < min_lr or (constant and lr == min_lr):
+    if (lr < min_lr and (constant or w == 0)) or (constant and lr == min_lr):
         raise ScheduleError(f"min_lr must be below lr, got {min_lr!r} and {lr!r}.")
+    if lr < min_lr and w < max_steps:  # NeMo raises when the warm-up is over
+        return _policy(lr, w, Constant(lr), w, None, min_lr)
     if not constant:
         return _shifted(lr, max_steps, w, lambda n: Cosine(lr, min_lr, n), min_lr)
     left = max_steps - constant - w
