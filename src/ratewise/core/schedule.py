@@ -579,7 +579,8 @@ class Sequence(Schedule):
         return xp.choose(t, self._starts[1:], pieces)
 
     def values(self, start: int, stop: int) -> list[float]:
-        _ = self._known
+        _, asked = self._known, _positions(start, stop)
+        start, stop = asked.start, asked.stop
         result: list[float] = []
         bounds = [*self._starts, math.inf]
         for i in range(bisect_right(self._starts, start, 1) - 1, len(self.pieces)):
