@@ -67,6 +67,24 @@ CLEAN = {
                 optimizer.step()
                 scheduler.step()
     """,
+    "folds of known length": """
+        for fold in range(5):
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            scheduler = CosineAnnealingLR(optimizer, T_max=10)
+            for epoch in range(10):
+                optimizer.step()
+                scheduler.step()
+    """,
+    "a part of the run in a function": """
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        scheduler = OneCycleLR(optimizer, 0.1, total_steps=1000)
+        def part():
+            for batch in range(100):
+                optimizer.step()
+                scheduler.step()
+        for epoch in range(10):
+            part()
+    """,
     "stopped early": """
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         scheduler = CosineAnnealingLR(optimizer, T_max=10)
@@ -181,6 +199,18 @@ FAULTS = {
         for epoch in tqdm(range(EPOCHS), desc="epochs"):
             optimizer.step()
             scheduler.step()
+        """,
+    ),
+    "in the main block": (
+        "stepped-per-update",
+        """
+        if __name__ == "__main__":
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            scheduler = CosineAnnealingLR(optimizer, T_max=10)
+            for epoch in range(10):
+                for batch in loader:
+                    optimizer.step()
+                    scheduler.step()
         """,
     ),
     "before the batches": (

@@ -44,15 +44,30 @@ class Loop:
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """Something that happens to a scheduler or optimizer: ``build``, ``step``, ``load``, ``replace`` or ``fit``."""
+    """Something that happens to a scheduler or optimizer: ``build``, ``step``, ``load``, ``replace`` or ``fit``.
+
+    Args:
+        kind: What happens.
+        thing: The setting it happens to, or how that is written.
+        text: How it is written.
+        line: Where.
+        loops: The loops around it, within its function.
+        since: Those of them that the thing was built before.
+        maybe: Whether it stands in a branch.
+        function: The function it stands in.
+        all: Whether the thing was built in that function, so that nothing is seen of it elsewhere.
+        arguments: What it is called with.
+    """
 
     kind: str
     thing: Any
     text: str
     line: int
     loops: tuple[Loop, ...]
+    since: tuple[Loop, ...]
     maybe: bool
     function: int
+    all: bool
     arguments: tuple[Any, ...] = ()
 
 
@@ -97,6 +112,7 @@ class _Reader(ast.NodeVisitor):
         self.loops: tuple[Loop, ...] = ()
         self.maybe = False
         self.scope = 0
+        self.built: dict[int, tuple[int, tuple[Loop, ...]]] = {}  # where each setting was built
 
     # -- statements --------------------------------------------------------------------------------------------------
 
@@ -135,7 +151,10 @@ class _Reader(ast.NodeVisitor):
 
     def visit_If(self, node: ast.If) -> None:
         _ = self.value(node.test)
-        self.branches(node.body, node.orelse)
+        if ast.unparse(node.test) == "__name__ == '__main__'":
+            self.block(node.body)
+        else:
+            self.branches(node.body, node.orelse)
 
     def visit_Try(self, node: ast.Try) -> None:
         self.block(node.body)
@@ -364,13 +383,17 @@ class _Reader(ast.NodeVisitor):
         if name.startswith("keras.") and isinstance(arguments.get("schedule"), ast.FunctionDef | ast.Lambda):
             arguments["optional_rate"] = _optional_second(arguments["schedule"].args)
         self.program.settings.append(setting)
+        self.built[id(setting)] = self.scope, self.loops
         self.note("build", setting, node)
         return setting
 
     def note(
         self, kind: str, thing: Any, node: ast.expr, text: str = "", arguments: tuple[Any, ...] = ()
     ) -> None:  # fmt: skip
-        event = Event(kind, thing, text, node.lineno, self.loops, self.maybe, self.scope, arguments)
+        scope, loops = self.built.get(id(thing), (None, ()))
+        same = scope == self.scope and self.loops[: len(loops)] == loops
+        since = self.loops[len(loops) :] if same else self.loops
+        event = Event(kind, thing, text, node.lineno, self.loops, since, self.maybe, self.scope, same, arguments)
         if len(self.program.events) < MOST:
             self.program.events.append(event)
 

@@ -24,7 +24,7 @@ def learned(program: Program) -> None:
     for i, event in enumerate(program.events):
         if event.kind == "step" and isinstance(event.thing, Setting):
             steps = [e for e in program.events if e.kind == "step" and e.thing is event.thing]
-            if len(steps) == 1 and event.loops and not event.maybe and not any(x.ends_early for x in event.loops):
+            if len(steps) == 1 and event.since and not event.maybe and not any(x.ends_early for x in event.since):
                 event.thing.arguments.update(_looped(event, program.events))
             event.thing.arguments["steps_to"] = bool(event.arguments)
         elif event.kind == "build" and event.thing.name.startswith(("torch.", "keras.")):
@@ -38,11 +38,11 @@ def learned(program: Program) -> None:
 
 def _looped(event: Event, events: list[Event]) -> Iterator[tuple[str, int]]:
     """How often a scheduler is stepped: at least, and exactly where that is plain to see."""
-    counts = [loop.count for loop in event.loops]
+    counts = [loop.count for loop in event.since]
     yield "loop", prod(count or 1 for count in counts)
     optimizer = event.thing.arguments.get("optimizer")
     deepest = max((len(e.loops) for e in events if e.kind == "step" and _same(e.thing, optimizer)), default=0)
-    if None not in counts and deepest <= len(counts):
+    if event.all and None not in counts and deepest <= len(event.loops):
         yield "all_steps", prod(count or 1 for count in counts)
 
 
@@ -104,9 +104,8 @@ def _stepped(event: Event, before: list[Event], after: list[Event]) -> Iterator[
             yield "scheduler-before-optimizer"
         elif inside and all(len(e.loops) > len(event.loops) for e in inside) and _counts_updates(event):
             yield "stepped-per-epoch"
-    if len(event.loops) > 1 and not event.maybe and event.loops[-1].count != 1:
-        length = _length(scheduler)
-        epochs = event.loops[-2]
+    if len(event.since) > 1 and not event.maybe and event.since[-1].count != 1:
+        length, epochs = _length(scheduler), event.since[-2]
         if length == epochs.count or (isinstance(length, Unseen) and length.text == epochs.text):
             yield "stepped-per-update"
 
@@ -125,7 +124,7 @@ def _counts_updates(event: Event) -> bool:
         return bool(event.thing.arguments.get("steps_per_epoch") != 1)
     if isinstance(length, Unseen):
         return "len(" in length.text and length.text != epochs.text
-    counts = [loop.count for loop in event.loops]
+    counts = [loop.count for loop in event.since]
     known = None not in counts and isinstance(length, (int, float))
     return known and length >= 2 * prod(count or 1 for count in counts) and event.thing.kind != "CosineAnnealingLR"
 
