@@ -43,8 +43,9 @@ def made(name: str, settings: dict[str, Any], real: Callable[[float], Any] = flo
 
 
 def evaluated(schedule: Any, n: int) -> Any:
-    if getattr(schedule, "warmup_target", None) is not None:  # it takes one position at a time
-        return np.asarray([float(schedule(t)) for t in range(n)])
+    """All at once where that makes no difference: a warm-up takes one position, and JAX compiles what takes many."""
+    if keras.backend.backend() != "tensorflow" or getattr(schedule, "warmup_target", None) is not None:
+        return np.asarray([float(schedule(keras.ops.array(t, dtype="int32"))) for t in range(n)])
     return keras.ops.convert_to_numpy(schedule(keras.ops.arange(n, dtype="int32")))
 
 

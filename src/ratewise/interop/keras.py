@@ -1,7 +1,10 @@
 """Keras' schedules and callbacks as schedules of ours, from their objects, their configurations, or by name.
 
-Keras computes in float32; ours is the formula in float64. Also here: the ``decay=`` of older optimizers, what
-tf.keras and ``tf.compat.v1.train`` had besides, and the cyclical schedules of TensorFlow Addons.
+Keras computes in float32; ours is the formula in float64. Compiled by JAX, a division becomes a multiplication with the
+reciprocal, so that a stair of Keras (of 41 updates, say) may come one update late; ours come as on other backends.
+
+Also here: the ``decay=`` of older optimizers, what tf.keras and ``tf.compat.v1.train`` had besides, and the cyclical
+schedules of TensorFlow Addons.
 """
 
 import math
