@@ -118,6 +118,8 @@ def formula(text: str, steps: int | None = None, **numbers: float) -> Schedule:
 
 def wave(high: float, low: float, half: float) -> Schedule:
     """A cosine from ``high`` to ``low`` in ``half`` updates, and back, for ever: an unclamped cosine decay."""
+    if half > checks.FAR:  # in no run does it leave ``high``
+        return Constant(high)
     return (Cosine(high, low, half) >> Cosine(low, high, half)).repeat()
 
 
@@ -143,6 +145,16 @@ def line(start: float, end: float, steps: float) -> Schedule:
     if start == end:
         return Constant(start)
     return formula("{start} + {rise} * (t / {n})", start=start, rise=end - start, n=steps)
+
+
+def cycled(cycle: Schedule, gamma: float = 1.0, stretch: float = 1) -> Schedule:
+    """``cycle`` for ever, times ``gamma`` once more in every repetition; a growing one ends before it leaves floats."""
+    if gamma == 0:
+        return cycle >> Constant(0.0)
+    if gamma < 0:
+        return cycled(cycle >> gamma * cycle, gamma**2)
+    times = None if gamma <= 1 else max(int(min(690 / math.log(gamma), checks.FAR // math.ceil(cycle.steps))), 1)
+    return cycle.repeat(times if stretch == 1 or times is None else min(times, 1000), stretch=stretch, gamma=gamma)
 
 
 def truncated(sizes: tuple[int, ...], factor: float) -> tuple[list[tuple[int, ...]], bool]:

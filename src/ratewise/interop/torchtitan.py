@@ -76,4 +76,4 @@ def get_cosine_schedule_with_warmup(
     rise = ramp(0.0, lr, num_warmup_steps)
     left = max(1, num_training_steps - num_warmup_steps)
     half = left / (2 * abs(num_cycles)) if num_cycles else math.inf
-    return chain(rise, Constant(lr) if half > checks.FAR else wave(lr, 0.0, half))
+    return chain(rise, wave(lr, 0.0, half))
