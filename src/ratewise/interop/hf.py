@@ -241,7 +241,8 @@ def warmup_stable_decay(
     warm, decay = ramp(low, lr, w, ease), None
     if room > 0:
         falling = _waves(lr, low, d, num_cycles) if decay_type == "cosine" else Ramp(lr, low, d, ease=decay_type)
-        decay = _floored((falling.after(late) if late else falling).until(room), low)
+        falling = falling.after(late) if late else falling
+        decay = _floored(falling if falling.steps == room else falling.until(room), low)
     return chain(warm and _floored(warm, low), hold(lr, num_stable_steps), decay, Constant(low))
 
 

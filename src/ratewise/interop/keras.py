@@ -126,7 +126,8 @@ def PolynomialDecay(
     cycle: bool = False,
 ) -> Schedule:  # fmt: skip
     """From initial to end; with ``cycle`` a saw whose teeth start lower and lower (K7)."""
-    high, low, n = initial_learning_rate, end_learning_rate, checks.positive("from_keras", "decay_steps", decay_steps)
+    high, low = initial_learning_rate, end_learning_rate
+    checks.positive("from_keras", "decay_steps", decay_steps)
     if checks.number("from_keras", "power", power) < 0:
         raise ScheduleError(f"from_keras: power must be at least 0 (the end is infinite otherwise), got {power!r}.")
     if power == 0:
@@ -134,7 +135,7 @@ def PolynomialDecay(
     if not cycle:
         return Polynomial(high, low, decay_steps, power=power)
     saw = "{low} + {rise} * max(1 - t / ({n} * max(ceil(t / {n}), 1)), 0)**{power}"
-    return formula(saw, low=low, rise=high - low, n=n, power=power)
+    return formula(saw, low=low, rise=high - low, n=decay_steps, power=power)
 
 
 @PEER.entry

@@ -131,7 +131,7 @@ def piecewise_interpolate_schedule(
     for (start, stop), (low, high) in zip(pairwise(bounds), pairwise(values), strict=True):
         piece = ramp(low, high, stop - start, interpolate_type) if stop > 0 else None
         pieces.append(piece.after(-start) if piece and start < 0 else piece)
-    return chain(*pieces, Constant(values[-1]))
+    return chain(*pieces) if any(pieces) else Constant(values[-1])
 
 
 @PEER.entry
@@ -209,7 +209,7 @@ def join_schedules(schedules: Sequence[Schedule], boundaries: Sequence[float]) -
         start = max(boundary, 0)
         if start < stop:
             piece = schedule.after(start - boundary) if start > boundary else schedule
-            pieces.append(piece if stop == math.inf else piece.until(stop - start))
+            pieces.append(piece if stop in (math.inf, start + (piece.steps or 0)) else piece.until(stop - start))
             stop = start
     return chain(*reversed(pieces))
 
