@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import strategies as st
+from hypothesis import assume, strategies as st
 from parity.cases import Case, Watched, check, covers, lengths, rates
 from parity.living import living
 
@@ -137,8 +137,12 @@ def one_cycle(draw: Any) -> dict[str, Any]:
             total_steps=lengths(2, 40),
         )
     )  # fmt: skip
-    if "end" in settings["schedulers"][0] and draw(st.booleans()):
-        del settings["schedulers"][0]["total_steps"]
+    configuration = settings["schedulers"][0]
+    if "end" in configuration and draw(st.booleans()):
+        del configuration["total_steps"]
+    steps = configuration.get("total_steps", configuration.get("end", 0) - configuration.get("begin", 0))
+    steps *= settings.get("epoch_length", 1) if "convert_to_iter_based" in configuration else 1
+    assume(abs(configuration["pct_start"] * steps - 1) > 1e-6)  # a rise of no length, by which the peer divides
     return settings
 
 
@@ -347,6 +351,10 @@ TOGETHER = {
         {"type": "LinearLR", "by_epoch": False, "end": 10},
     ],
     "nothing comes after what raises": [{"type": "ConstantLR", "factor": 0.0, "end": 5}, {**RESTART, "begin": 5}],
+    "OneCycle goes on when the warm-up over it has ended": [
+        {"type": "LinearLR", "by_epoch": False, "end": 7},
+        {"type": "OneCycleLR", "eta_max": 0.2, "total_steps": 15, "end": 40},
+    ],
     "OneCycle leaves another initial value": [
         {"type": "OneCycleLR", "eta_max": 0.2, "end": 10},
         {**RESTART, "begin": 12},

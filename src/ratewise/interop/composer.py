@@ -55,6 +55,7 @@ def from_composer(
         Linear(0.0, 0.1, 20) >> Cosine(0.1, 0.0, 280)
     """
     checks.choice("from_composer", "several", several, ("last", "product"))
+    lr = checks.number("from_composer", "lr", lr)
     ratio = checks.positive("from_composer", "scale_schedule_ratio", scale_schedule_ratio)
     clock = _Clock.of(max_duration, batches_per_epoch, samples_per_batch, tokens_per_batch, ratio)
     given = list(scheduler) if isinstance(scheduler, (list, tuple)) else [scheduler]
@@ -140,7 +141,7 @@ class _Clock:
     @property
     def scaled(self) -> "_Clock":
         """The clock of the run as it is stretched."""
-        amount = int(self.amount * self.ratio)
+        amount = _cut(self.amount * self.ratio)
         if amount == 0:
             raise ScheduleError(f"from_composer: the ratio {self.ratio!r} leaves nothing of {self.amount}{self.unit}.")
         return replace(self, amount=amount)
@@ -158,15 +159,20 @@ class _Clock:
         amount, unit = _parsed(time)
         if unit == "dur":
             amount, unit = (amount * self.size("ep") if self.unit == "ep" else amount), self.unit
-            value, unit = int(amount * self.amount), "ba" if unit == "ep" else unit
+            value, unit = _cut(amount * self.amount), "ba" if unit == "ep" else unit
         else:
             amount, unit = (amount * self.size("ep"), "ba") if unit == "ep" else (amount, unit)
-            value = int(amount * (self.ratio if ratio is None else ratio))
+            value = _cut(amount * (self.ratio if ratio is None else ratio))
         return _Span(value, unit, self.size(unit))
 
     def warmup(self, time: Any) -> _Span:
         """A warm-up: not scaled."""
         return self.span(time, 1.0)
+
+
+def _cut(amount: float) -> int:
+    """The whole number below, and no longer than the longest length."""
+    return int(min(amount, checks.FAR))
 
 
 def _parsed(time: Any) -> tuple[int | float, str]:

@@ -43,7 +43,7 @@ def from_deepspeed(
     checks.choice("from_deepspeed", "parameter", parameter, ("lr", "momentum"))
     name, params, known = (config, arguments, None) if isinstance(config, str) else _parts(config)
     params = {key: _of_group(key, _settled(key, value), group) for key, value in params.items()}
-    if name not in PEER.entries and name in torch.PEER.entries:
+    if isinstance(name, str) and name not in PEER.entries and name in torch.PEER.entries:
         return torch.PEER.build(name, {"lr": _needed(lr, known), **params})
     if name == "OneCycle":
         params["parameter"] = parameter
@@ -92,7 +92,7 @@ def _of_group(name: str, value: Any, group: int) -> Any:
     """The value for one group: a list has one for each."""
     if not isinstance(value, (list, tuple)) or name == "milestones":
         return value
-    if not 0 <= group < len(value):
+    if type(group) is not int or not 0 <= group < len(value):
         raise ScheduleError(f"from_deepspeed: {name} has {len(value)} values, so there is no group {group!r}.")
     return value[group]
 

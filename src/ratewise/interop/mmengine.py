@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
+from itertools import accumulate
 from typing import Any
 
 from ratewise.core import checks
@@ -31,6 +32,9 @@ _PLATEAU, _ONE_CYCLE = "ReduceOnPlateauParamScheduler", "OneCycleParamScheduler"
 _MULTIPLY = ("Step", "MultiStep", "Constant", "Linear", "Exponential")
 _UNUSED = ("verbose", "monitor")
 _NO_FLOOR = {"eta_min": 0.0, "eta_min_ratio": None}
+_COUNTS = ("step_size", "T_max", "total_steps")
+_LISTS = ("milestones", "periods", "restart_weights")
+_WORDS = ("anneal_strategy", "three_phase", "rule", "threshold_rule", "patience", "cooldown")
 _LONGEST = 10_000  # updates in a table
 
 
@@ -70,6 +74,8 @@ def from_mmengine(
     """
     checks.choice("from_mmengine", "parameter", parameter, ("lr", "momentum"))
     listed = list(schedulers) if isinstance(schedulers, (list, tuple)) else [schedulers]
+    if epoch_length is not None:
+        epoch_length = checks.whole("from_mmengine", "epoch_length", epoch_length)
     run = _Run(epoch_length, max_epochs, max_iters, group)
     windows = [run.window(given, arguments) for given in listed]
     windows = [window for window in windows if window.parameter == parameter]
@@ -78,7 +84,8 @@ def from_mmengine(
     base = lr if parameter == "lr" else momentum
     if base is None:
         base = _known_base(windows[0], parameter)
-    windows = _with_bases(run.in_updates(windows), checks.number("from_mmengine", parameter, base))
+    base = checks.number("from_mmengine", parameter, base)
+    windows = _with_bases(run.in_updates(windows), base)
     if any(window.name == _PLATEAU for window in windows):
         return _watched(windows, base, run)
     return _joined(windows, base)
@@ -175,15 +182,24 @@ class _Window:
         changed |= {"restart_weights": [1.0] * len(self.arguments["periods"])} if "periods" in self.arguments else {}
         return self.own(1.0, base=1.0, **changed)
 
+    @cached_property
+    def _alone(self) -> Schedule:
+        """Its own values, where it sets them whatever is there."""
+        return self.own(self.base or 0.0)
+
+    @cached_property
+    def _restarts(self) -> list[int]:
+        """Where a cosine starts again."""
+        return list(accumulate(self.arguments.get("periods", ()), initial=0))[:-1]
+
     def after(self, value: float, t: int) -> float:
         """One step of the recursion: what it makes at update ``t`` of the value there."""
         step, rest = divmod(t, self.unit or 1)
         if rest or not self.begin <= step < self.end:
             return value
         k = step - self.begin
-        starts = [sum(self.arguments["periods"][:i]) for i in range(len(self.arguments.get("periods", ())))]
-        if self.name == _ONE_CYCLE or k in starts:
-            return float(self.own(value)(k))
+        if self.name == _ONE_CYCLE or k in self._restarts:
+            return float(self._alone(k))
         share = float(self._share(k))
         before = float(self._share(k - 1)) if k else 1.0
         if before == 0:  # a cosine that turns
@@ -223,6 +239,7 @@ class _Run:
         by_epoch, converted = settings.pop("by_epoch", True), settings.pop("convert_to_iter_based", False)
         most = self.max_epochs if by_epoch else self.max_iters
         begin, end = settings.pop("begin", 0), settings.pop("end", INF if most is None else most)
+        settings = {key: _plain(name, key, self._of_group(key, value)) for key, value in settings.items()}
         if converted:
             begin, end, settings = self._converted(name, begin, end, settings, by_epoch)
         by_epoch = by_epoch and not converted
@@ -231,15 +248,16 @@ class _Run:
     def _of_object(self, given: Any) -> _Window:
         name, _ = _named(type(given).__name__, given)
         own = list(signature(PEER.entries[name]).parameters)[3:]
-        settings = {key: getattr(given, key) for key in own if hasattr(given, key)}
+        found = {key: self._of_group(key, getattr(given, key)) for key in own if hasattr(given, key)}
+        settings = {key: _plain(name, key, value) for key, value in found.items()}
         if name == _PLATEAU:
-            settings["min_value"] = given.min_values
+            settings["min_value"] = self._of_group("min_value", given.min_values)
         if name == _ONE_CYCLE:
             phases = given._schedule_phases
             settings |= {"pct_start": (phases[0]["end_step"] + 1) / given.total_steps, "three_phase": len(phases) == 3}
             settings["anneal_strategy"] = "cos" if "cos" in given.anneal_func.__name__ else "linear"
         bases = getattr(given, "base_values", [None] * (self.group + 1))
-        if not 0 <= self.group < len(bases):
+        if type(self.group) is not int or not 0 <= self.group < len(bases):
             raise ScheduleError(f"from_mmengine: group must be one of the {len(bases)} groups, got {self.group!r}.")
         unit, base = self._unit(given.by_epoch), bases[self.group]
         window = _Window(name, given.param_name, given.begin, given.end, unit, settings, base, given.by_epoch)
@@ -254,13 +272,12 @@ class _Run:
             raise ScheduleError(
                 f"from_mmengine: begin and end must be whole numbers, end above begin, got {begin!r} and {end!r}."
             )
-        own = {key: self._of_group(key, value) for key, value in window.arguments.items()}
-        return replace(window, begin=begin, end=end, arguments=own)
+        return replace(window, begin=begin, end=end)
 
     def _of_group(self, key: str, value: Any) -> Any:
         if key not in ("eta_max", "min_value") or not isinstance(value, (list, tuple)):
             return value
-        if not 0 <= self.group < len(value):
+        if type(self.group) is not int or not 0 <= self.group < len(value):
             raise ScheduleError(f"from_mmengine: {key} has {len(value)} values, so there is no group {self.group!r}.")
         return value[self.group]
 
@@ -282,9 +299,13 @@ class _Run:
             if scaled.get(key) is not None:
                 scaled[key] = scaled[key] * n
         for key in ("milestones", "periods"):
-            if key in scaled:
+            if scaled.get(key) is not None:
                 scaled[key] = [number * n for number in scaled[key]]
-        return int(begin * n), end if end == INF else int(end * n), scaled
+        first, last = (
+            int(min(checks.number("from_mmengine", key, x) * n, checks.FAR))
+            for key, x in (("begin", begin), ("end", end))
+        )
+        return first, INF if end == INF else last, scaled
 
     def in_updates(self, windows: Sequence[_Window]) -> list[_Window]:
         """The windows over one clock.
@@ -292,8 +313,6 @@ class _Run:
         Raises:
             ScheduleError: Some count epochs, others updates, and how many make an epoch is not known.
         """
-        if self.epoch_length is not None:
-            checks.whole("from_mmengine", "epoch_length", self.epoch_length)
         if len({window.unit is None for window in windows}) == 2:
             raise ScheduleError(
                 "from_mmengine: some schedulers go by epoch and some do not, so epoch_length is needed."
@@ -315,6 +334,23 @@ def _named(given: Any, shown: Any = None) -> tuple[str, str | None]:
     )
 
 
+def _plain(where: str, key: str, value: Any) -> Any:
+    """An argument as a plain number, or a list of them."""
+    if value is None or key in _WORDS:
+        return value
+    if key in _LISTS:
+        given = value.elements() if isinstance(value, Counter) else value
+        numbers = [checks.plain_number(x) for x in checks.items(where, key, given)]
+        if key == "restart_weights":
+            return [checks.number(where, key, x) for x in numbers]
+        if any(type(x) is not int or not 0 <= x <= checks.FAR for x in numbers):
+            raise ScheduleError(f"{where}: {key} must be whole numbers from 0 on, got {checks.shown(value)}.")
+        return numbers
+    if key not in _COUNTS:
+        return checks.number(where, key, value)
+    return None if key == "T_max" and value == 0 else checks.whole(where, key, value)
+
+
 def _known_base(window: _Window, parameter: str) -> float:
     if window.base is None or (window.name == _ONE_CYCLE and window.begin > 0):
         raise ScheduleError(f"from_mmengine: needs the value that the optimizer begins with. Give {parameter}.")
@@ -326,8 +362,10 @@ def _with_bases(windows: Iterable[_Window], base: float) -> list[_Window]:
     found = []
     for place, window in enumerate(windows):
         if window.name == _ONE_CYCLE:
-            own = window.arguments
-            base = own.get("eta_max", 0.0) / own.get("div_factor", 25.0)
+            top, divisor = (window.arguments.get(key, x) for key, x in (("eta_max", 0.0), ("div_factor", 25.0)))
+            if not divisor:
+                raise ScheduleError("from_mmengine: OneCycle divides by div_factor, which must not be 0.")
+            base = top / divisor
         found.append(replace(window, base=base if window.base is None else window.base, place=place))
     return found
 
@@ -339,9 +377,10 @@ def _joined(windows: Sequence[_Window], value: float) -> Schedule:
     parts = _apart(windows)
     for part in parts:
         first, last = part[0].first, max(window.last for window in part)
-        curve, end = _together(part, value), min(window.raises for window in part)
+        curve = _together(part, value)
         pieces += [hold(value, first - reached), curve if part is parts[-1] else curve.until(last - first)]
-        if any(window.raises < window.last for window in part):
+        end = min((window.raises for window in part if window.raises < window.last), default=None)
+        if end is not None:
             return chain(*pieces[:-1], curve.until(end - first - 1) if end - first > 1 else Constant(curve(0)))
         value, reached = curve(last - first - 1), last
     return chain(*pieces)
@@ -432,13 +471,7 @@ def MultiStepParamScheduler(
     value: float, base: float, steps: int, milestones: Sequence[int], gamma: float = 0.1
 ) -> Schedule:  # fmt: skip
     """Times ``gamma`` at each milestone."""
-    given = (
-        milestones.elements()
-        if isinstance(milestones, Counter)
-        else checks.items("MultiStep", "milestones", milestones)
-    )
-    joints = [joint for joint in given if joint >= 0]
-    return levels(lambda t: value * gamma ** sum(joint <= t for joint in joints), joints)
+    return levels(lambda t: value * gamma ** sum(joint <= t for joint in milestones), milestones)
 
 
 @PEER.entry
