@@ -2,7 +2,7 @@
 
 ``import ratewise`` loads the standard library alone. The adapters are ``ratewise.torch`` and ``ratewise.keras``;
 strategies and comparison are ``ratewise.lab`` (``Strategy``, ``strategy``, ``Task`` and ``compare`` are also
-reachable from here).
+reachable from here, as are ``export``, ``load`` and ``dump`` of ``ratewise.interop``).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,8 @@ from ratewise.core.shapes import (
 )
 
 if TYPE_CHECKING:
+    from ratewise.interop.exporters import export as export
+    from ratewise.interop.files import dump as dump, load as load
     from ratewise.lab.catalogue import strategy as strategy
     from ratewise.lab.compare import compare as compare
     from ratewise.lab.plan import Budget as Budget
@@ -92,8 +94,10 @@ __all__ = [
     "compare",
     "cosine",
     "cyclical",
+    "dump",
     "epochs",
     "exponential_decay",
+    "export",
     "extend",
     "fixed",
     "flat_cosine",
@@ -101,6 +105,7 @@ __all__ = [
     "from_dict",
     "inverse_sqrt",
     "linear_decay",
+    "load",
     "multi_step",
     "noam",
     "one_cycle",
@@ -132,11 +137,14 @@ _LATER = {
     "Task": "ratewise.lab.task",
     "compare": "ratewise.lab.compare",
     "Budget": "ratewise.lab.plan",
+    "export": "ratewise.interop.exporters",
+    "load": "ratewise.interop.files",
+    "dump": "ratewise.interop.files",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Load the lab when it is first asked for."""
+    """Load the lab, and what reads and writes other formats, when it is first asked for."""
     if name not in _LATER:
         raise AttributeError(f"module 'ratewise' has no attribute {name!r}")
     from importlib import import_module

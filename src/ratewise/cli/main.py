@@ -20,6 +20,7 @@ except ImportError:  # the program is installed with the core, its libraries wit
     sys.exit('ratewise: the command line is not installed. Run: pip install "ratewise[cli]".')
 
 from ratewise.cli.doctor import doctor
+from ratewise.cli.export import export
 from ratewise.errors import LabError, MissingDependency, RatewiseError, ScheduleError, UnknownName, nearest
 from ratewise.lab import DEFAULT_STORE
 
@@ -119,6 +120,7 @@ def _print_json(value: Any) -> None:
 
 
 app.command()(doctor)
+app.command()(export)
 
 
 @app.command("list")

@@ -27,7 +27,7 @@ _WHERE = {
     "from_pytorch_warmup": "pytorch_warmup",
     "from_torchtitan": "torchtitan",
     "from_chainer": "chainer",
-    "export": "export",
+    "export": "exporters",  # not "export": the module would take the place of the function
 }
 
 __all__ = list(_WHERE)
