@@ -20,6 +20,8 @@ from ratewise.errors import MissingDependency, ScheduleError
 
 MAX_DEPTH = 150
 """Lists in lists; a schedule of the greatest depth needs fewer."""
+MAX_PARTS = 200_000
+"""Values, lists and mappings in a YAML file; 10,000 pieces need 140,000."""
 MAX_SLOW = 50_000
 """Characters of YAML where PyYAML was built without its C library, and is slow."""
 
@@ -122,7 +124,9 @@ def _data(text: str) -> Any:
 def _read(yaml: Any, events: Iterator[Any]) -> Any:
     """The value that the events describe; open lists and mappings wait on a stack, so depth costs nothing."""
     stack: list[tuple[list[Any], bool]] = [([], False)]  # what was found so far, and whether it is a mapping
-    for event in events:
+    for part, event in enumerate(events):
+        if part > MAX_PARTS:
+            raise ScheduleError(f"load: more than {MAX_PARTS} parts. For so long a schedule use JSON.")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ScheduleError("load: references (&a, *a) are not allowed. Write the value out where it is used.")
         if getattr(event, "tag", None) not in (None, "!"):
