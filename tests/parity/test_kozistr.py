@@ -209,6 +209,14 @@ def test_reading_changes_nothing() -> None:
 
 def test_names_of_the_registry_are_known() -> None:
     assert from_kozistr("linear", t_max=5, max_lr=1.0) == from_kozistr("LinearScheduler", t_max=5, max_lr=1.0)
+    assert from_kozistr("step", lr=1.0, step_size=2, gamma=0.5).values(0, 4) == [1.0, 1.0, 0.5, 0.5]
+
+
+def test_schedulers_of_torch_that_the_package_offers_are_read_as_torchs() -> None:
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer(1.0), 2, gamma=0.5)
+    assert from_kozistr(scheduler).values(0, 4) == [1.0, 1.0, 0.5, 0.5]
+    followed = proportion.ProportionScheduler(scheduler, 1.0, max_value=4.0, min_value=0.0)
+    assert from_kozistr(followed).values(0, 4) == [4.0, 4.0, 2.0, 2.0]
 
 
 def test_p1_ours_uses_the_peak_first_where_kozistrs_uses_the_floor() -> None:
