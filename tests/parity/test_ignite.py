@@ -125,11 +125,20 @@ def read_later(made: Any, s: dict[str, Any]) -> Any:
     return from_ignite(scheduler)
 
 
+kept = st.just(1.0) | rates(0.2, 1.5)  # multipliers that can be undone
 PART = st.one_of(
     st.tuples(st.just("PiecewiseLinear"), st.fixed_dictionaries({"milestones_values": POINTS})),
     st.tuples(
         st.just("CosineAnnealingScheduler"),
-        st.fixed_dictionaries({**CYCLE, "cycle_mult": grows, "warmup_duration": lengths(0, 4)}),
+        st.fixed_dictionaries(
+            {
+                **CYCLE,
+                "start_value_mult": kept,
+                "end_value_mult": kept,
+                "cycle_mult": grows,
+                "warmup_duration": lengths(0, 4),
+            }
+        ),
     ),
 )
 CONCAT = st.integers(1, 3).flatmap(

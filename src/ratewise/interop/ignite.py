@@ -260,7 +260,8 @@ def create_lr_scheduler_with_warmup(
     if end is None:
         raise ScheduleError("give warmup_end_value, or lr, the rate of the optimizer.")
     body = _from_torch_behind(lr_scheduler, lr) if hasattr(lr_scheduler, "last_epoch") else _read(lr_scheduler, 0)
-    return chain(Linear(warmup_start_value, end, warmup_duration - 1), hold(end, int(body(0) != end)), body)
+    apart = not math.isclose(body(0), end, rel_tol=1e-12)  # the peer's own value may differ from ours by a rounding
+    return chain(Linear(warmup_start_value, end, warmup_duration - 1), hold(end, int(apart)), body)
 
 
 # -- torch's schedulers ----------------------------------------------------------------------------------------
@@ -332,7 +333,7 @@ def _stepped(scheduler: Any, group: int, index: int, before: float | None) -> Sc
 def _cosine(scheduler: Any, curve: Schedule, before: float | None) -> Schedule:
     """The first call scales what is above the floor by torch's step from index -1 to 0, which is above 1."""
     found, low, n = curve(0) if before is None else before, scheduler.eta_min, scheduler.T_max
-    rise = (found - low) * 2 / (1 + math.cos(math.pi / n)) + low if n > 1 else curve(0)
+    rise = (found - low) * 2 / (1 + math.cos(math.pi / n)) + low if n > 1 else found + curve(0) - low
     return Constant(rise, 1) >> curve.after(1)
 
 
