@@ -1,5 +1,6 @@
 """Exported code is run in its framework and compared with ours over the whole curve and past its end."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from properties import test_laws as laws
 import ratewise as rw
 from ratewise.core.parse import KINDS
 from ratewise.core.schedule import Ramp, Schedule
+from ratewise.errors import ScheduleError
 from ratewise.interop.exporters import export
 
 torch = pytest.importorskip("torch")
@@ -175,7 +177,8 @@ def worst(schedule: Schedule, to: str, n: int = 150) -> float:
     return float(np.max(np.abs(ours - theirs))) / peak
 
 
-CASES = [(s, to) for to in RUN for s in (RECIPES + NODES if to == "hf" else ALL)]
+LISTS = {"torch": ALL, "hf": RECIPES + NODES, **dict.fromkeys(("keras", "optax"), RECIPES + NODES + RAMPS[::2] + FALLS)}
+CASES = [(schedule, to) for to in RUN for schedule in LISTS[to]]
 
 
 @pytest.mark.parametrize(("schedule", "to"), CASES, ids=lambda x: repr(x)[:70])
@@ -206,7 +209,220 @@ def test_random_trees_step_as_ours_in_torch(schedule: Schedule, to: str):
     assert worst(schedule, to) <= TOLERANCE[to]
 
 
-@quiet
+@settings(quiet, max_examples=25)
 @hypothesis.given(laws.schedules)
 def test_random_trees_give_our_curve_in_keras(schedule: Schedule):
     assert worst(schedule, "keras") <= TOLERANCE["keras"]
+
+
+whole = st.recursive(
+    st.one_of(
+        laws.ramps(st.integers(2, 200), ("linear", "cosine", "1-sqrt", "polynomial(2.0)", "rex")),
+        st.builds(rw.Constant, laws.rates, st.integers(1, 50)),
+        st.builds(rw.Exponential, laws.rates, st.floats(0.5, 1.0), st.integers(1, 50), st.integers(1, 100)),
+    ),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map(lambda x: x[0] >> x[1]),
+        st.tuples(inner, inner).map(lambda x: x[0] + x[1]),
+        st.tuples(inner, laws.rates).map(lambda x: x[1] * x[0]),
+        st.tuples(inner, st.integers(1, 30)).map(lambda x: x[0].stairs(x[1])),
+        st.tuples(inner, st.integers(1, 30)).map(lambda x: x[0].until(x[1])),
+        st.tuples(inner, st.integers(1, 4), st.sampled_from([1.0, 2.0])).map(lambda x: x[0].repeat(x[1], x[2])),
+        st.tuples(inner, laws.rates, laws.rates).map(lambda x: x[0].clip(min(x[1:]), max(x[1:]))),
+    ),
+    max_leaves=4,
+)
+
+
+@settings(quiet, max_examples=25)
+@hypothesis.given(whole)
+def test_random_trees_give_our_curve_in_optax(schedule: Schedule):
+    assert worst(schedule, "optax") <= TOLERANCE["optax"]
+
+
+# -- inside the frameworks ---------------------------------------------------------------------------------------
+
+SOME = [
+    rw.warmup_cosine(0.1, 5, 0.0, 20),
+    rw.noam(0.1, 8),
+    rw.sgdr(0.1, 5),
+    bump.repeat(4, gamma=0.5),
+    rw.rex(0.1, steps=20),
+]
+
+
+@pytest.mark.parametrize("schedule", SOME, ids=repr)
+def test_optax_code_traces_and_updates_use_our_rates(schedule):
+    import jax
+    import jax.numpy as jnp
+
+    made = run(export(schedule, "optax"))
+    at = jax.jit(made["schedule"])
+    assert [float(at(t)) for t in range(30)] == pytest.approx(schedule.values(0, 30), rel=1e-6, abs=3e-8)
+    optimizer, weight = made["optimizer"], jnp.zeros(())
+    state = optimizer.init(weight)
+    for t in range(3):
+        update, state = optimizer.update(jnp.ones(()), state)
+        assert -float(update) == pytest.approx(schedule(t), rel=1e-6)
+
+
+def test_optax_code_is_right_where_float32_cannot_count():
+    import jax.numpy as jnp
+
+    schedule = rw.Linear(0.0, 0.1, 1000) >> rw.Constant(0.1, 2**30) >> rw.Ramp(0.1, 0.0, 100, ease="rex")
+    at = run(export(schedule, "optax"))["schedule"]
+    late = [2**30 + 1000 + i for i in range(0, 101, 10)]
+    assert [float(at(jnp.int32(t))) for t in late] == pytest.approx([schedule(t) for t in late], rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("schedule", SOME, ids=repr)
+def test_keras_code_drives_an_optimizer_and_is_saved(schedule):
+    import keras
+    import tensorflow as tf
+
+    made = run(export(schedule, "keras"))
+    at = tf.function(made["learning_rate"])
+    steps = [tf.constant(t, tf.int64) for t in range(30)]
+    assert [float(at(t)) for t in steps] == pytest.approx(schedule.values(0, 30), rel=1e-6, abs=3e-8)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(made["optimizer"]))
+    assert float(again.learning_rate) == pytest.approx(schedule(0), rel=1e-6)
+
+
+def test_keras_code_counts_updates_where_batches_are_accumulated():
+    made = run(export(rw.noam(0.1, 8), "keras"))
+    rate = made["LearningRate"](accumulation=4)
+    assert float(rate(11)) == pytest.approx(rw.noam(0.1, 8)(2), rel=1e-6)
+
+
+def test_the_frameworks_own_schedulers_are_used_where_they_are_the_same():
+    native = {
+        "torch": {"StepLR": RECIPES[2], "MultiStepLR": RECIPES[4], "ExponentialLR": rw.Exponential(0.1, 0.9)}
+        | {"LinearLR": rw.Linear(0.1, 0.0, 9), "SequentialLR": rw.Constant(0.1).warmup(5)}
+        | {"PolynomialLR": rw.Polynomial(0.1, 0.0, 9, power=2.0), "CyclicLR": rw.cyclical(0.01, 0.1, 4)}
+        | {"CosineAnnealingWarmRestarts": rw.sgdr(0.1, 5), "LambdaLR": rw.cosine(0.1, steps=9)},
+        "hf": {
+            '"linear"': rw.Linear(0.0, 0.1, 5) >> rw.Linear(0.1, 0.0, 20),
+            '"cosine_with_restarts"': rw.cosine(0.1, steps=9),
+            '"constant"': rw.fixed(0.1),
+        }
+        | {'"polynomial"': rw.Linear(0.1, 0.01, 9), '"inverse_sqrt"': rw.inverse_sqrt(0.1, 10)}
+        | {'"warmup_stable_decay"': rw.Constant(0.1, 7) >> rw.Cosine(0.1, 0.0, 9), "LambdaLR": rw.sgdr(0.1, 5)},
+        "keras": {"CosineDecay": rw.cosine(0.1, steps=9), "ExponentialDecay": RECIPES[2]}
+        | {"PolynomialDecay": rw.linear_decay(0.1, steps=9), "PiecewiseConstantDecay": RECIPES[4]},
+        "optax": {"join_schedules": rw.warmup_cosine(0.1, 5, steps=9), "def schedule": rw.sgdr(0.1, 5)},
+    }
+    for to, expected in native.items():
+        for name, schedule in expected.items():
+            assert name in export(schedule, to), (to, name)
+
+
+# -- rules -------------------------------------------------------------------------------------------------------
+
+METRICS = [1.0, 0.9, 0.91, 0.92, 0.9, 0.95, math.nan, 0.8, 0.81, 0.82, 0.83, 0.84, 0.85, 0.79995, 0.9, 0.9, 0.9, 0.9]
+TORCH_RULES = [
+    rw.Plateau(0.5, 2, like="torch"),
+    rw.Plateau(0.5, 2, cooldown=2, min_scale=0.2, like="torch"),
+    rw.Plateau(0.3, 3),
+    rw.Plateau(0.3, 1, atol=0.01, eps=0.05),
+    rw.Plateau(0.5, 2, mode="max", rtol=0.05),
+]
+
+
+@pytest.mark.parametrize("to", ["torch", "hf"])
+@pytest.mark.parametrize("rule", TORCH_RULES, ids=repr)
+def test_torch_reduces_on_a_plateau_as_the_rule_does(rule, to):
+    made = run(export(0.1 * rule, to), model=torch.nn.Linear(1, 1))
+    rates = []
+    for metric in METRICS:
+        made["scheduler"].step(metric)
+        rates.append(made["optimizer"].param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1 * scale for scale in rule.scales(METRICS)], rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # within Keras
+@pytest.mark.parametrize(
+    "rule", [rw.Plateau(0.5, 2, like="keras"), rw.Plateau(0.5, 2, atol=0.01, cooldown=2, min_scale=0.2)], ids=repr
+)
+def test_keras_reduces_on_a_plateau_as_the_rule_does(rule):
+    import keras
+
+    made = run(export(0.1 * rule, "keras"))
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(optimizer=made["optimizer"], loss="mse")
+    callback, rates = made["callback"], []
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch, metric in enumerate(METRICS):
+        callback.on_epoch_end(epoch, {"val_loss": metric})
+        rates.append(float(model.optimizer.learning_rate))
+    assert rates == pytest.approx([0.1 * scale for scale in rule.scales(METRICS)], rel=1e-6)
+
+
+@pytest.mark.parametrize("rule", [rw.Plateau(0.5, 2, like="optax"), rw.Plateau(0.5, 3, window=2, cooldown=1)], ids=repr)
+def test_optax_reduces_any_schedule_on_a_plateau_as_the_rule_does(rule):
+    import jax
+    import jax.numpy as jnp
+
+    schedule = rw.cosine(0.1, steps=20)
+    optimizer = run(export(schedule * rule, "optax"))["optimizer"]
+    step = jax.jit(lambda state, metric: optimizer.update(jnp.ones(()), state, value=metric))
+    state, rates = optimizer.init(jnp.zeros(())), []
+    for metric in METRICS:
+        update, state = step(state, metric)
+        rates.append(-float(update))
+    scales = rule.scales(METRICS)
+    assert rates == pytest.approx([schedule(t) * scale for t, scale in enumerate(scales)], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ruled", "to", "message"),
+    [
+        (0.1 * rw.NewBob(), "torch", "has nothing that does what NewBob"),
+        (0.1 * rw.Greedy(), "optax", "has nothing that does what Greedy"),
+        (0.1 * rw.Plateau() * rw.Plateau(), "keras", "has nothing that does what"),
+        (rw.Linear(0.1, 0.0, 9) * rw.Plateau(), "hf", "cannot multiply another schedule"),
+        ((0.1 * rw.Plateau(start=5)), "optax", "does not pass over the metrics before update 5"),
+        (0.1 * rw.Plateau(), "keras", "knows no relative margin"),
+        (0.1 * rw.Plateau(window=3), "torch", "knows no window of metrics"),
+        (0.1 * rw.Plateau(like="paddle"), "torch", "does not decide as 'paddle' does"),
+        (0.1 * rw.Plateau(mode="max"), "optax", "knows mode='min' alone"),
+    ],
+)
+def test_a_rule_that_the_framework_lacks_is_refused_in_a_sentence(ruled, to, message):
+    with pytest.raises(ScheduleError, match=message) as error:
+        export(ruled, to)
+    assert len(str(error.value).splitlines()) == 1
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", RUN)
+@pytest.mark.parametrize("schedule", [rw.one_cycle(0.1), rw.Linear(0.1, 0.0, rw.epochs(3)), rw.wsd(0.1)], ids=repr)
+def test_a_schedule_without_a_length_is_refused_by_frameworks_alone(schedule, to):
+    with pytest.raises(ScheduleError, match=r"its length is not known yet .*\.over\(1000\)"):
+        export(schedule, to)
+    assert export(schedule, "json")
+
+
+def test_unknown_targets_and_other_things_are_named():
+    with pytest.raises(ScheduleError, match="Did you mean 'torch'"):
+        export(rw.fixed(0.1), "troch")
+    with pytest.raises(ScheduleError, match=r"export: needs a schedule, got 0\.1"):
+        export(0.1, "torch")
+
+
+def test_a_function_of_ones_own_is_imported_by_the_code():
+    code = export(rw.Custom(math.sqrt, steps=20), "torch")
+    assert "from math import sqrt" in code
+    assert worst(rw.Custom(math.sqrt, steps=20), "torch") <= 1e-12
+    with pytest.raises(ScheduleError, match="no other program can import"):
+        export(rw.Custom(lambda t: 0.1), "torch")
+
+
+def test_a_long_chain_runs_in_torch():
+    schedule = rw.sequence(*(rw.Linear(0.1 / i, 0.05 / i, 3) for i in range(1, 5001)))
+    at = run(export(schedule, "torch"), model=torch.nn.Linear(1, 1))["factor"]
+    assert [0.1 * at(t) for t in range(0, 15_100, 7)] == pytest.approx(
+        [schedule(t) for t in range(0, 15_100, 7)], abs=1e-13
+    )
