@@ -34,6 +34,13 @@ FALLS = [Ramp(0.1, 0.0, 9, ease=ease) for ease in EASES] + [Ramp(0.0, 0.1, 9, ea
 
 RECIPES = [
     rw.fixed(0.1),
+    rw.trapezoidal(0.1, 3, 4).over(20),
+    rw.wsd_s(0.1, 5, 3, 0.01, warmup=4),
+    rw.flat_cosine(0.1).over(20),
+    rw.tri_stage(0.1).over(20),
+    rw.slanted_triangular(0.1).over(20),
+    rw.power_decay(0.1, 5, warmup=2).over(20),
+    rw.range_test(1e-4, 1.0, 20),
     rw.time_based(0.1, 0.05),
     rw.step_decay(0.1, 0.5, 7),
     rw.step_decay(0.1, 0.3).over(30),
