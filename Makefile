@@ -1,14 +1,18 @@
 # make compare   installs what the main job needs into .venv and runs it
+# make parity    makes docs/parity.md again: every schedule of every peer, with the differences measured
 # make test      installs everything into .venv and runs lint, types and tests
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: compare test check clean
+.PHONY: compare parity test check clean
 
 compare: $(VENV)/.compare
 	$(BIN)/ratewise compare digits
+
+parity: $(VENV)/.dev
+	cd tests && $(abspath $(BIN))/python -m parity.page
 
 test: $(VENV)/.dev
 	$(MAKE) check
