@@ -14,7 +14,7 @@ from ratewise.interop.peer import Peer, chain, formula, hold, ramp
 PEER = Peer("from_nemo")
 
 
-def from_nemo(given: Any, group: int = 0, **arguments: Any) -> Schedule:
+def from_nemo(given: Any, group: int = 0, **arguments: Any) -> Any:
     """Return one of NeMo's schedules.
 
     Args:
