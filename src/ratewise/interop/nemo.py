@@ -15,7 +15,7 @@ PEER = Peer("from_nemo")
 
 
 def from_nemo(given: Any, group: int = 0, **arguments: Any) -> Any:
-    """Return one of NeMo's schedules.
+    """Return one of NeMo's schedules; a plateau of torch's gives a schedule with a rule.
 
     Args:
         given: A scheduler, or the name of one and its own ``arguments``, with ``lr`` for the base rate.
@@ -30,8 +30,7 @@ def from_nemo(given: Any, group: int = 0, **arguments: Any) -> Any:
         InverseTime(1.0, 1.0, power=0.5, steps=101) >> Constant(0.0)
     """
     if isinstance(given, str):
-        schedule: Schedule = PEER.build(given, arguments)
-        return schedule
+        return PEER.build(given, arguments)
     if type(given).__module__.startswith("torch"):
         return torch.from_torch(given, group=group)
     return _read(given, group)

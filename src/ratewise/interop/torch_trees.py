@@ -111,8 +111,9 @@ def _pieces(tree: Sequential, initial: float) -> Schedule | None:
         last = child.last if isinstance(child, Leaf) else math.inf
         if stop == math.inf or last < stop - start - 1:
             return chain(*pieces, piece)
-        pieces.append(piece.until(math.ceil(stop - start)))
-        rate = piece(math.ceil(stop - start) - 1)
+        n = math.ceil(stop - start)
+        pieces.append(piece if piece.steps == n else piece.until(n))
+        rate = piece(n - 1)
     return None
 
 
