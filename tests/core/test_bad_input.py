@@ -169,7 +169,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 GOOD: dict[str, dict[str, Any]] = {
     **{name: {"lr": 0.1} for name in RECIPES},
-    **{name: {"peak": 0.1} for name in ("warmup_cosine", "one_cycle", "wsd", "rex")},
+    **{name: {"peak": 0.1} for name in ("warmup_cosine", "one_cycle", "wsd", "rex", "trapezoidal", "flat_cosine")},
+    **{name: {"peak": 0.1} for name in ("tri_stage", "slanted_triangular")},
+    "wsd_s": {"peak": 0.1, "hold": 5, "cooldown": 5},
+    "power_decay": {"peak": 0.1, "knee": 5},
+    "range_test": {"low": 0.1, "high": 0.2},
     **ARGUMENTS,
     "multi_step": {"lr": 0.1, "milestones": [5]},
     "cyclical": {"low": 0.1, "high": 0.2},
@@ -187,7 +191,7 @@ def test_recipes_name_themselves_and_the_argument(name: str) -> None:
     assert isinstance(recipe(**GOOD[name]), Schedule)
     for parameter in inspect.signature(recipe).parameters:
         for bad in ("x", [], True, math.nan, 1j, -1, object()):
-            if bad == -1 and parameter in ("lr", "peak", "end", "low", "high", "start_ratio", "end_ratio"):
+            if bad == -1 and parameter in ("lr", "peak", "end", "low", "high", "start_ratio", "end_ratio", "alpha"):
                 continue  # core takes any sign; optimizers do not
             if parameter == "milestones" and bad == []:
                 continue  # no milestone is a constant
@@ -226,7 +230,7 @@ MESSAGES: list[tuple[Callable[[], Any], str]] = [
     (lambda: Ramp(1e-300, 1e300, 4, ease="geometric"), "too far apart"),
     (lambda: Ramp(0.1, 0.0, 4, ease="geometric"), "same sign and not 0"),
     (lambda: Ramp(0.1, 0.0, 4, ease="cosin"), "unknown ease 'cosin'. Did you mean 'cosine'"),
-    (lambda: Ramp(0.1, 0.0, 4, ease="rex(1.0)"), "alpha of 'rex' must be above 0 and below 1"),
+    (lambda: Ramp(0.1, 0.0, 4, ease="rex(1.0)"), "alpha of 'rex' must be below 1"),
     (lambda: rw.Piecewise([0.1], [3]), "one value more than milestones, got 1 values and 1 milestones"),
     (lambda: rw.fraction(30), r"at most 1 \(the whole run\), got 30.0. Write 0.3 for 30%"),
     (lambda: rw.fraction(3000), "Updates are plain integers"),
@@ -292,3 +296,32 @@ def test_no_field_hides_an_operator() -> None:
 
     operators = {name for name in dir(Schedule) if callable(getattr(Schedule, name))}
     assert {f.name for kind in KINDS.values() for f in dataclasses.fields(kind)} & operators == set()
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: 1e308 * rw.Constant(1e308), "the values do not stay finite"),
+        (lambda: rw.Constant(1e308) + rw.Constant(1e308), "the values do not stay finite"),
+        (lambda: rw.Linear(1e200, 0.0, 5) * rw.Linear(1e200, 1.0, 5), "the values do not stay finite"),
+        (lambda: rw.Ramp(1.0, 0.0, 0.5).repeat(), "a cycle must last at least one update, got 0.5"),
+        (lambda: rw.power_decay(1.0, knee=4, warmup=10), r"warmup must be at most knee \(4\), got 10"),
+        (lambda: rw.Greedy(window=10**9), "window must be at most 10000"),
+    ],
+)
+def test_what_would_not_stay_finite_or_small_is_refused(call: Callable[[], Any], match: str) -> None:
+    with pytest.raises(ScheduleError, match=match):
+        call()
+
+
+def test_reading_text_warns_of_nothing() -> None:
+    assert rw.parse("Constant(1.0)") == rw.Constant(1.0)
+    with pytest.raises(ScheduleError):
+        rw.parse("Constant(1.0if 2else 3)")
+    with pytest.raises(ScheduleError):
+        rw.Formula("1.0if t else 3")
+
+
+def test_a_sigmoid_is_a_formula_whose_exponential_may_overflow() -> None:
+    a = rw.Formula("1 / (1 + exp(0.5 * (t - 50)))")
+    assert (a(50), a(10**9)) == (0.5, 0.0)

@@ -116,6 +116,18 @@ def test_the_ease_of_replan_is_that_of_the_last_ramp_of_the_new_plan() -> None:
     assert "Linear" in repr(rw.extend(SHORT, rw.Exponential(1.0, 0.5, steps=20), 4, "replan"))
 
 
+def test_a_line_at_the_end_of_the_new_plan_is_its_last_ramp() -> None:
+    new = rw.Cosine(0.0, 1.0, 10) >> rw.Linear(1.0, 0.0, 90)
+    assert rw.extend(rw.Linear(1.0, 0.0, 50), new, 20, "replan") == (
+        rw.Linear(1.0, 0.0, 50).until(20) >> rw.Linear(0.6, 0.0, 80)
+    )
+
+
+def test_a_scale_of_one_moves_no_joint() -> None:
+    a = (rw.Linear(1.0, 0.5, 13) + rw.InverseTime(0.5, 0.1, steps=21).until(18.81)) >> rw.Linear(0.9, 0.0, 31)
+    assert a.scaled_from(18, 1.0).values(0, 60) == a.values(0, 60)
+
+
 def test_scaled_again_and_again_stays_flat() -> None:
     a = rw.Cosine(1.0, 0.0, 1000).warmup(10)
     for t in range(100, 900, 8):

@@ -77,7 +77,7 @@ def arguments(data: Any, function: Any) -> tuple[list[Any], dict[str, Any]]:
 def test_makers_take_or_refuse_whatever_they_are_given(name: str, data: Any) -> None:
     positional, named = arguments(data, MAKERS[name])
     made = tried(lambda: MAKERS[name](*positional, **named))
-    if isinstance(made, Schedule) and not any(made._missing()):
+    if name != "Custom" and isinstance(made, Schedule) and not any(made._missing()):
         assert all(math.isfinite(x) for x in (made(0), made(7), made(10**9)))
         assert repr(made)
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from properties.test_laws import bounded, endless_shapes, lengths as some_lengths
 
 import ratewise.doctor
-from ratewise import Custom, Horizon, parse
+from ratewise import Custom, Horizon, parse, samples
 from ratewise.doctor import examine
 from ratewise.errors import ScheduleError
 from ratewise.lab.catalogue import CATALOGUE
@@ -146,3 +146,19 @@ def test_a_run_in_samples_and_epochs() -> None:
     assert [f.code for f in examine(parse("Cosine(0.1, 0.0).warmup(epochs(6))"), run)] == ["warmup-longer-than-half"]
     with pytest.raises(ScheduleError, match="needs batch_size"):
         examine(parse("Cosine(0.1, 0.0, epochs(3))"), 1000)
+
+
+def test_a_run_whose_batch_grows() -> None:
+    run = Horizon(samples(480), batch_size=[(0, 8), (20, 16)])
+    good = ("wsd(1.0)", "wsd(1.0, warmup=samples(48), cooldown=samples(96))", "warmup_cosine(1.0)")
+    assert [examine(parse(text), run) for text in good] == [(), (), ()]
+    (finding,) = examine(parse("Constant(1.0).warmup(fraction(0.6))"), run)
+    assert finding.code == "warmup-longer-than-half"
+    assert finding.what == "the warm-up takes 28 of 40 updates"  # 288 samples, of which 160 in 20 updates
+
+
+def test_typed_pieces_that_exceed_the_run() -> None:
+    run = Horizon(epochs=10, dataset_size=1000, batch_size=10)
+    (finding,) = examine(parse("Cosine(0.1, 0.0, fraction(1.0)).warmup(epochs(1))"), run)
+    assert finding.code == "pieces-exceed-run"
+    assert finding.what == "the pieces need 100 + 1000 = 1100 updates, but the run has 1000"

@@ -32,6 +32,7 @@ RAMPS = [
 ]
 FALLS = [Ramp(0.1, 0.0, 9, ease=ease) for ease in EASES] + [Ramp(0.0, 0.1, 9, ease=ease) for ease in EASES]
 
+STEPS, MULTI = rw.step_decay(0.1, 0.5, 7), rw.multi_step(0.1, [3, 9, 12], 0.3)
 RECIPES = [
     rw.fixed(0.1),
     rw.trapezoidal(0.1, 3, 4).over(20),
@@ -42,9 +43,9 @@ RECIPES = [
     rw.power_decay(0.1, 5, warmup=2).over(20),
     rw.range_test(1e-4, 1.0, 20),
     rw.time_based(0.1, 0.05),
-    rw.step_decay(0.1, 0.5, 7),
+    STEPS,
     rw.step_decay(0.1, 0.3).over(30),
-    rw.multi_step(0.1, [3, 9, 12], 0.3),
+    MULTI,
     rw.exponential_decay(0.1, 0.5, 10),
     rw.exponential_decay(0.1).over(50),
     rw.polynomial_decay(0.1, 0.01, 20, power=1.5),
@@ -303,7 +304,7 @@ def test_keras_code_counts_updates_where_batches_are_accumulated():
 
 def test_the_frameworks_own_schedulers_are_used_where_they_are_the_same():
     native = {
-        "torch": {"StepLR": RECIPES[2], "MultiStepLR": RECIPES[4], "ExponentialLR": rw.Exponential(0.1, 0.9)}
+        "torch": {"StepLR": STEPS, "MultiStepLR": MULTI, "ExponentialLR": rw.Exponential(0.1, 0.9)}
         | {"LinearLR": rw.Linear(0.1, 0.0, 9), "SequentialLR": rw.Constant(0.1).warmup(5)}
         | {"PolynomialLR": rw.Polynomial(0.1, 0.0, 9, power=2.0), "CyclicLR": rw.cyclical(0.01, 0.1, 4)}
         | {"CosineAnnealingWarmRestarts": rw.sgdr(0.1, 5), "LambdaLR": rw.cosine(0.1, steps=9)},
@@ -314,8 +315,8 @@ def test_the_frameworks_own_schedulers_are_used_where_they_are_the_same():
         }
         | {'"polynomial"': rw.Linear(0.1, 0.01, 9), '"inverse_sqrt"': rw.inverse_sqrt(0.1, 10)}
         | {'"warmup_stable_decay"': rw.Constant(0.1, 7) >> rw.Cosine(0.1, 0.0, 9), "LambdaLR": rw.sgdr(0.1, 5)},
-        "keras": {"CosineDecay": rw.cosine(0.1, steps=9), "ExponentialDecay": RECIPES[2]}
-        | {"PolynomialDecay": rw.linear_decay(0.1, steps=9), "PiecewiseConstantDecay": RECIPES[4]},
+        "keras": {"CosineDecay": rw.cosine(0.1, steps=9), "ExponentialDecay": STEPS}
+        | {"PolynomialDecay": rw.linear_decay(0.1, steps=9), "PiecewiseConstantDecay": MULTI},
         "optax": {"join_schedules": rw.warmup_cosine(0.1, 5, steps=9), "def schedule": rw.sgdr(0.1, 5)},
     }
     for to, expected in native.items():

@@ -18,6 +18,9 @@ RECIPE_ARGUMENTS = {
     "cyclical": (0.01, 0.1),
     "sgdr": (0.1, 4),
     "noam": (0.1, 4),
+    "wsd_s": (0.1, 3, 2),
+    "power_decay": (0.1, 4),
+    "range_test": (0.01, 0.1),
     "inverse_sqrt": (0.1, 5, 3),
 }
 

@@ -420,7 +420,7 @@ def test_each_group_at_any_time_and_nothing_is_touched(make: Callable[[Any], Any
 def test_usual_trees_come_to_pieces_and_products() -> None:
     o = optimizer(0.1)
     usual = peer.SequentialLR(o, [peer.LinearLR(o, 0.5, total_iters=4), peer.ExponentialLR(o, 0.9)], [4])
-    assert repr(from_torch(usual)) == "Linear(0.05, 0.1, 4).until(4) >> Exponential(0.1, 0.9)"
+    assert repr(from_torch(usual)) == "Linear(0.05, 0.1, 4) >> Exponential(0.1, 0.9)"
     o = optimizer(0.1)
     warmed = peer.ChainedScheduler([peer.LinearLR(o, 0.5, total_iters=4), peer.CosineAnnealingLR(o, 20, 0.01)])
     assert not isinstance(from_torch(warmed), Custom)  # T19, with a floor

@@ -4,10 +4,12 @@ import itertools
 import json
 import math
 import pickle
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 import ratewise as rw
@@ -107,7 +109,7 @@ schedules = st.one_of(
     bounded,
     endless_shapes,
     st.tuples(bounded, endless_shapes).map(lambda x: x[0] >> x[1]),
-    bounded.map(lambda x: x.repeat()),
+    bounded.map(lambda x: x.repeat() if x.steps >= 1 else x),
     st.tuples(endless_shapes, bounded).map(lambda x: x[0] * x[1]),
     st.tuples(endless_shapes, st.integers(1, 20)).map(lambda x: x[0].stairs(x[1]).stretch(1.5)),
 )
@@ -174,9 +176,32 @@ def test_the_shorter_holds_its_end(a: Schedule, b: Schedule, t: float) -> None:
     assert (a * b).steps == max(a.steps, b.steps)
 
 
-@given(schedules, positions, st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.7]))
+@given(schedules, positions, st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.7, 0.07, 1.09]))
 def test_stretching_slows_time_down(a: Schedule, t: float, f: float) -> None:
-    assert a.stretch(f)(t) == a(min(min(max(t, 0), 2**53) / f, 2.0**53))
+    as_written = Fraction(str(f))
+    up, down = float(as_written.denominator), float(as_written.numerator)
+    assert a.stretch(f)(t) == a(min(min(max(float(t), 0.0), 2.0**53) * up / down, 2.0**53))
+
+
+@given(st.integers(1, 10_000), st.integers(1, 500))
+def test_a_stretched_joint_is_where_the_decimal_puts_it(joint: int, hundredths: int) -> None:
+    f = hundredths / 100
+    exact = Fraction(str(f)) * joint
+    a = rw.Piecewise([1.0, 0.5], [joint]).stretch(f)
+    assert a(math.ceil(exact)) == 0.5
+    assert a(math.ceil(exact) - 1) == 1.0
+    assert a(np.array([math.ceil(exact) - 1, math.ceil(exact)])).tolist() == [1.0, 0.5]
+
+
+@given(ramps(st.integers(1, 10**6)), st.booleans())
+def test_both_ends_of_a_ramp_are_exact(a: Ramp, many: bool) -> None:
+    a = Ramp(a.start, a.end, a.steps, ease=a.ease)
+    assert a(0) == a.start
+    assert a(a.steps) == a.end
+    assert a(np.array([0, a.steps])).tolist() == [a.start, a.end]
+    if many:  # as a table
+        b = rw.sequence(*[a] * 9)
+        assert b(torch.tensor([0, a.steps * 9], dtype=torch.float64)).tolist() == [a.start, a.end]
 
 
 @given(schedules, st.integers(0, 500), st.sampled_from([0.5, 1.0, 3.0]), st.integers(-3, 1000))

@@ -28,6 +28,13 @@ RECIPES = {
     "noam": rw.noam(0.1, warmup=4),
     "inverse_sqrt": rw.inverse_sqrt(0.1, timescale=5, warmup=3),
     "rex": rw.rex(0.1),
+    "trapezoidal": rw.trapezoidal(0.1),
+    "wsd_s": rw.wsd_s(0.1, hold=6, cooldown=4, warmup=3),
+    "flat_cosine": rw.flat_cosine(0.1),
+    "tri_stage": rw.tri_stage(0.1),
+    "slanted_triangular": rw.slanted_triangular(0.1),
+    "power_decay": rw.power_decay(0.1, knee=6, warmup=3),
+    "range_test": rw.range_test(1e-3, 0.1),
 }
 
 

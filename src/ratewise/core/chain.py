@@ -26,6 +26,7 @@ class Row(NamedTuple):
     falling: bool
     weight: Weight | None
     constants: tuple[float, ...]
+    full: bool = True  # whether the weight of all m updates comes to 1 exactly, and not nearly
 
     @classmethod
     def held(cls, value: float) -> "Row":
@@ -66,7 +67,8 @@ class Table:
         k, q = xp.where(falling, m - j, j), xp.where(falling, j, m - j)
         low, rise, high = (column([getattr(row, name) for row in self.rows]) for name in ("low", "rise", "high"))
         value = xp.minimum(low + rise * self._weights(k, q, column, xp), high)
-        return value if xp.double else xp.where(k < m, value, high)
+        full = xp.double and all(row.full for row in self.rows)
+        return value if full else xp.where((k < m) | (m == 0), value, high)
 
     def _weights(self, k: Any, q: Any, column: Any, xp: Any) -> Any:
         """The weight of each position by its own ramp's function; a ramp without one has rise 0."""

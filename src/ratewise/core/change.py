@@ -97,19 +97,19 @@ def _stretch(old: Schedule, new: Schedule, at: int, n: int) -> Schedule:
 
 def _replan(old: Schedule, new: Schedule, at: int, n: int) -> Schedule:
     left = _left(new, at, "replan")
-    return Ramp(old(at), new(new.steps), left, ease=_last_ease(new))
+    return Ramp(old(at), new(new.steps), left, ease=_last_ease(new) or "linear")
 
 
 def _rewarm(old: Schedule, new: Schedule, at: int, n: int) -> Schedule:
     return Ramp(old(at), new(at + n), n, ends="(]") >> new.after(at + n)
 
 
-def _last_ease(schedule: Any) -> str:
-    """The ease of the last ramp, looked for inside operators too; ``"linear"`` if there is none."""
+def _last_ease(schedule: Any) -> str | None:
+    """The ease of the last ramp, looked for inside operators too; None if there is none."""
     if isinstance(schedule, Ramp):
         return schedule.ease
     if isinstance(schedule, Sequence):
         inner = schedule.pieces[::-1]
     else:
         inner = getattr(schedule, "terms", ()) or tuple(filter(None, [getattr(schedule, "base", None)]))
-    return next((ease for ease in map(_last_ease, inner) if ease != "linear"), "linear")
+    return next(filter(None, map(_last_ease, inner)), None)

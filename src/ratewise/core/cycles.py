@@ -42,6 +42,8 @@ class Cycles:
         Raises:
             ScheduleError: A cycle would last less than one update, or there are too many.
         """
+        if size < 1:
+            raise ScheduleError(f"repeat: a cycle must last at least one update, got {size!r}.")
         if stretch == 1:
             return cls(size, times, steps=None if times is None else size * times)
         if (times or 0) > MOST:
@@ -64,7 +66,7 @@ class Cycles:
     def split(self, t: Any, xp: Any) -> tuple[Any, Any]:
         """Return the cycle that ``t`` lies in, and the position inside it at the pace of the first cycle."""
         if not self.scales:
-            cycle = xp.floor_divide(t, self.size)
+            cycle = self._count(t, xp)
             cycle = cycle if self.times is None else xp.minimum(cycle, self.times - 1)
             return cycle, t - cycle * self.size
         whole, rest = self._starts
@@ -73,6 +75,19 @@ class Cycles:
             local = xp.real(local) - xp.lookup(t, self.joints, rest)
         cycle = xp.lookup(t, self.joints, tuple(range(len(self.scales))))
         return cycle, local / xp.lookup(t, self.joints, self.scales)
+
+    @cached_property
+    def written(self) -> tuple[int, int] | None:
+        """A length such as 1.1, between updates, as the short fraction that was written; None for others."""
+        exact = Fraction(str(self.size))
+        return None if exact.denominator == 1 or exact.denominator > 10**6 else exact.as_integer_ratio()
+
+    def _count(self, t: Any, xp: Any) -> Any:
+        """How many cycles of equal length are over."""
+        if self.written is None or not xp.double:
+            return xp.floor_divide(t, self.size)
+        up, down = self.written
+        return xp.floor_divide(t * down, up)
 
     @cached_property
     def _starts(self) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -301,7 +301,7 @@ EASES: dict[str, Ease] = {
     "1-sqrt": Ease(one_minus_sqrt),
     "geometric": Ease(geometric),
     "exponential": Ease(exponential, (Parameter("ratio", low=1e-300, high=1e300),)),
-    "rex": Ease(rex, (Parameter("alpha", 0.5, high=1.0),)),
+    "rex": Ease(rex, (Parameter("alpha", 0.5, low=-math.inf, high=1.0),)),
     "circle": Ease(circle, (Parameter("alpha", 1.0),)),
     "log": Ease(log),
     "tanh": Ease(tanh, (Parameter("low", low=-300.0, high=300.0), Parameter("high", low=-300.0, high=300.0))),
@@ -328,10 +328,10 @@ def read(where: str, text: Any) -> tuple[str, tuple[float, ...]]:
     values = tuple(number(where, f"{p.name} of {name!r}", x) for p, x in zip(row.parameters, given, strict=True))
     for parameter, value in zip(row.parameters, values, strict=True):
         if not parameter.low < value < parameter.high:
-            raise ScheduleError(
-                f"{where}: {parameter.name} of {name!r} must be above {parameter.low:g}"
-                f"{'' if parameter.high == math.inf else f' and below {parameter.high:g}'}, got {value!r}."
-            )
+            bounds = [
+                f"{side} {x:g}" for side, x in (("above", parameter.low), ("below", parameter.high)) if abs(x) < 1e308
+            ]
+            raise ScheduleError(f"{where}: {parameter.name} of {name!r} must be {' and '.join(bounds)}, got {value!r}.")
     if name == "tanh" and values[0] >= values[1]:
         raise ScheduleError(f"{where}: 'tanh(low, high)' needs low below high, got {shown(text)}.")
     return name, values

@@ -6,6 +6,7 @@ function (t, xp) made of closures. Nothing in the text is ever run as code.
 
 import ast
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import add, floordiv, ge, gt, le, lt, mod, mul, neg, sub, truediv
@@ -100,7 +101,9 @@ def _read(text: Any) -> tuple[str, Term]:
     if not isinstance(text, str) or len(text) > MAX_TEXT:
         raise ScheduleError(f"Formula: needs text of at most {MAX_TEXT} characters, got {checks.shown(text, 60)}.")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree = ast.parse(text.strip(), mode="eval").body
         if sum(1 for _ in ast.walk(tree)) > MAX_NODES:
             raise ScheduleError(f"Formula: the expression has more than {MAX_NODES} parts.")
         term = _term(tree)

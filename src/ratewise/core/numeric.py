@@ -27,6 +27,10 @@ def _log(x: float) -> float:
     return math.log(x) if x > 0.0 else -math.inf if x == 0 else math.nan
 
 
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 709.0 else math.inf
+
+
 def _float32_power(base: float, n: int) -> float:
     try:
         return min(base**n, 3.4e38)
@@ -44,7 +48,7 @@ class Scalar:
     expm1 = staticmethod(math.expm1)
     log1p = staticmethod(_log1p)
     log = staticmethod(_log)
-    exp = staticmethod(math.exp)
+    exp = staticmethod(_exp)
     cos = staticmethod(math.cos)
     tanh = staticmethod(math.tanh)
     abs = staticmethod(abs)

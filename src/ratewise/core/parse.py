@@ -5,6 +5,7 @@ classes below. Neither imports anything on behalf of the text it reads.
 """
 
 import ast
+import warnings
 from dataclasses import fields
 from functools import reduce
 from inspect import Parameter, signature
@@ -73,7 +74,9 @@ def parse(text: str) -> Any:
     if len(text) > MAX_TEXT:
         raise ScheduleError(f"parse: at most {MAX_TEXT} characters, got {len(text)}.")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # "2else" and the like: said below, or fine
+            tree = ast.parse(text.strip(), mode="eval").body
         if sum(1 for _ in ast.walk(tree)) > MAX_NODES:
             raise ScheduleError(f"parse: the expression has more than {MAX_NODES} parts.")
         value = _value(tree)

@@ -345,6 +345,9 @@ def power_decay(peak: float, knee: Updates, power: float = 0.51, warmup: Updates
     References:
         Shen et al., 2024, Power Scheduler. https://arxiv.org/abs/2408.13359
     """
+    if isinstance(warmup, (int, float)) and isinstance(knee, (int, float)) and warmup > knee:
+        raise ScheduleError(f"power_decay: warmup must be at most knee ({knee}), got {warmup}.")
+    checks.positive("power_decay", "power", power)
     body = Constant(peak, knee) >> InverseTime(peak, 1.0, every=knee, power=power)
     return body if is_zero(warmup) else body.after(warmup).warmup(warmup, end=peak)
 

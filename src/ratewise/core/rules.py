@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ratewise.core import dialects
+from ratewise.core import checks, dialects
 from ratewise.core.dialects import WORST, Dialect, Pick
 from ratewise.core.horizon import Updates
 from ratewise.core.ruled import Rule, State
@@ -164,6 +164,8 @@ class Greedy(Rule):
             )
         self._number("eps", "at least 0", lambda x: x >= 0)
         self._count("window", 1)
+        if self.window > 10_000:  # the state holds as many numbers
+            raise ScheduleError(f"Greedy: window must be at most 10000, got {checks.shown(self.window)}.")
         self._count("reset", 1)
 
     def _first(self) -> State:

@@ -439,17 +439,19 @@ class Ramp(Schedule):
         self.__dict__.update(start=start, end=end, ease=ease.write(name, parameters))
 
     def at(self, t: Any, xp: Any) -> Any:
-        d, top, m, low, rise, high, falling, weight, constants = self._row
+        if xp is SCALAR:
+            return self._number(t)
+        d, top, m, low, rise, high, falling, weight, constants, full = self._row
         if weight is None:
             return xp.full(t, self.end)
         j = xp.clip(t, 0, top) + d
         k, q = (m - j, j) if falling else (j, m - j)
         value = xp.minimum(low + rise * weight(k, q, constants, xp), high)
-        return value if xp.double else xp.where(k < m, value, high)  # XLA multiplies by 1/m, and m/m is not always 1
+        return value if full and xp.double else xp.where(k < m, value, high)  # XLA multiplies by 1/m: m/m may not be 1
 
     @cached_property
     def _number(self) -> Callable[[Any], Any]:
-        d, top, m, low, rise, high, falling, weight, constants = self._row
+        d, top, m, low, rise, high, falling, weight, constants, full = self._row
         if weight is None:
             return lambda t: high
 
@@ -459,7 +461,9 @@ class Ramp(Schedule):
             value = low + rise * w
             return value if value < high else high
 
-        return number
+        if full or (falling and d):  # the weight is exact, or the high end is never used
+            return number
+        return (lambda t: number(t) if t > 0 else high) if falling else lambda t: number(t) if t < top else high
 
     @cached_property
     def _row(self) -> Row:
@@ -474,7 +478,8 @@ class Ramp(Schedule):
         name, parameters = ease.read("Ramp", self.ease)
         falling = self.start > self.end
         weight, constants = ease.EASES[name].prepare(ease.Span(m, low, high, falling, parameters))
-        return Row(d, m - d, m, low, rise, high, falling, weight, constants)
+        full = weight(m, 0, constants, SCALAR) == 1.0
+        return Row(d, m - d, m, low, rise, high, falling, weight, constants, full)
 
     def _text(self) -> str:
         name, parameters = ease.read("Ramp", self.ease)
@@ -672,6 +677,14 @@ def _scaled(schedule: Schedule, factor: float) -> Schedule:
     return factor * schedule
 
 
+def _magnitudes(operand: Any) -> Iterator[float]:
+    """The numbers in an operand that could make it very large."""
+    if isinstance(operand, float):
+        yield operand
+    else:
+        yield from (x for x in (getattr(operand, name, 0.0) for name in ("value", "start", "end")) if type(x) is float)
+
+
 def _is_open(schedule: Schedule) -> bool:
     """Whether it takes what the run has left."""
     return schedule._exact(None) is None
@@ -708,6 +721,12 @@ class _Pointwise(Schedule):
         if len(flat) > self._MOST:
             raise ScheduleError(f"{where}: at most {self._MOST} operands, got {len(flat)}.")
         self.__dict__["operands"] = tuple(flat)
+        if any(abs(x) > 1e100 for operand in flat for x in _magnitudes(operand)):
+            ends = [self._start_value(), self._end_value()]
+            if not all(x is None or math.isfinite(x) for x in ends):
+                raise ScheduleError(
+                    f"{where}: the values do not stay finite: they come to {ends[0]!r} and {ends[1]!r}."
+                )
         depth = max(term._depth for term in self.terms) + max(1, self._leading)  # leading numbers are bracketed
         self.__dict__["_depth"] = checks.shallow(where, depth)
 
@@ -757,7 +776,9 @@ class _Pointwise(Schedule):
     def _split(self, t: Any) -> tuple[Schedule, Schedule]:
         split = [x._split(t) if isinstance(x, Schedule) else (x, x) for x in self.operands]
         heads, tails = zip(*split, strict=True)
-        return type(self)(heads), type(self)(tails)
+        tail = type(self)(tails)
+        left = None if self.steps is None or isinstance(t, Length) else self.steps - t
+        return type(self)(heads), tail if left is None or left <= 0 or tail.steps == left else tail.until(left)
 
     def _start_value(self) -> float | None:
         return self._combined([term._start_value() for term in self.terms])
@@ -907,7 +928,15 @@ class Stretch(_Wrapper):
         return None if n is None else tidy(Fraction(n) * self._ratio)
 
     def at(self, t: Any, xp: Any) -> Any:
-        return self.base.at(xp.minimum(xp.maximum(xp.real(t), 0.0) / self.factor, float(FAR)), xp)
+        up, down = self.written if xp.double else (1.0, self.factor)
+        return self.base.at(xp.minimum(xp.maximum(xp.real(t), 0.0) * up / down, float(FAR)), xp)
+
+    @cached_property
+    def written(self) -> tuple[float, float]:
+        """What a position is multiplied and divided by: whole numbers for a short decimal, so that joints are exact."""
+        ratio = self._ratio
+        short = ratio.denominator <= 10**6 and ratio.numerator <= 10**12
+        return (float(ratio.denominator), float(ratio.numerator)) if short else (1.0, self.factor)
 
     def _exact(self, horizon: Horizon | None) -> Exact:
         return self._longer(rounded(self.base._exact(horizon)))

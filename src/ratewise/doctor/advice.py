@@ -18,13 +18,16 @@ _LENGTHS = ("steps", "every", "milestones", "skip", "length")
 
 def expression(run: Run, candidates: Iterable[Schedule], otherwise: str) -> str:
     """The first candidate that fits the run, else the sentence ``otherwise``."""
-    for candidate in candidates:
+    candidates = iter(candidates)
+    while True:
         try:
-            candidate.over(run.total)
-        except ScheduleError:
+            candidate = next(candidates)
+            candidate.over(run.horizon)
+        except StopIteration:
+            return otherwise
+        except ScheduleError:  # it does not fit, or cannot even be made
             continue
         return repr(candidate)
-    return otherwise
 
 
 def joined(parts: Iterable[Schedule]) -> Schedule:

@@ -39,14 +39,14 @@ class Run:
 
     Args:
         given: The schedule as it was given.
-        total: Updates of the run.
+        horizon: The run.
         schedule: The schedule with its lengths settled; None if it does not fit the run and has no length of its own.
         error: Why it does not fit, if it does not.
         assumed: Whether the length of the run is a guess.
     """
 
     given: Schedule
-    total: int
+    horizon: Horizon
     schedule: Schedule | None
     error: str = ""
     assumed: bool = False
@@ -61,7 +61,7 @@ class Run:
         if horizon is not None:
             return cls._over(schedule, Horizon.of(horizon))
         if not any(schedule._missing()):
-            return cls(schedule, math.ceil(schedule.steps or _ASSUMED[0]), schedule)
+            return cls(schedule, Horizon(total_steps=math.ceil(schedule.steps or _ASSUMED[0])), schedule)
         for total in _ASSUMED:
             run = cls._over(schedule, Horizon(total_steps=total), assumed=True)
             if not run.error:
@@ -71,24 +71,22 @@ class Run:
     @classmethod
     def _over(cls, schedule: Schedule, horizon: Horizon, assumed: bool = False) -> "Run":
         try:
-            return cls(schedule, horizon.total_steps, schedule.over(horizon), assumed=assumed)
+            return cls(schedule, horizon, schedule.over(horizon), assumed=assumed)
         except ScheduleError as error:
             if str(error).startswith("Horizon"):  # a unit is missing: nothing can be said
                 raise
             own = None if any(schedule._missing()) else schedule
-            return cls(schedule, horizon.total_steps, own, str(error).partition(": ")[2], assumed)
+            return cls(schedule, horizon, own, str(error).partition(": ")[2], assumed)
+
+    @property
+    def total(self) -> int:
+        """Updates of the run."""
+        return self.horizon.total_steps
 
     @property
     def parts(self) -> tuple[Schedule, ...]:
         """The pieces of the schedule as it was given."""
         return self.given.pieces if isinstance(self.given, Sequence) else (self.given,)
-
-    @property
-    def settled(self) -> tuple[Schedule, ...]:
-        """The pieces with their lengths settled."""
-        if isinstance(self.schedule, Sequence):
-            return self.schedule.pieces
-        return (self.schedule,) if self.schedule else ()
 
     @cached_property
     def warmup(self) -> int | float:
@@ -96,11 +94,7 @@ class Run:
         first = self.parts[0]
         if len(self.parts) < 2 or not isinstance(first, Ramp) or first.end <= first.start or first.steps is None:
             return 0
-        if self.settled:
-            return self.settled[0].steps or 0
-        return (
-            first.steps if isinstance(first.steps, (int, float)) else Horizon(total_steps=self.total).whole(first.steps)
-        )
+        return self.horizon.whole(first.steps)
 
     @cached_property
     def joints(self) -> tuple[tuple[float, str], ...]:

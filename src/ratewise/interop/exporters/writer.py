@@ -14,7 +14,7 @@ from fractions import Fraction
 from struct import pack, unpack
 from typing import Any
 
-from ratewise.core import formula, schedule as core, shapes, text as names_of
+from ratewise.core import formula, rounding, schedule as core, shapes, text as names_of
 from ratewise.core.schedule import ENDS, Schedule
 from ratewise.errors import ScheduleError
 from ratewise.interop.exporters import eases
@@ -500,7 +500,10 @@ class Writer:
         if quick == int(quick):
             inner = Position(multiply(number(int(quick)), position.term), position.whole, limit)
         else:
-            inner = Position(divide(position.term, number(given.factor)), False, limit)
+            up, down = (1.0, given.factor) if self.language.single else given.written
+            inner = Position(
+                divide(multiply(position.term, number(rounding.tidy(up))), number(rounding.tidy(down))), False, limit
+            )
         return self.walk(given.base, inner, block, unit)
 
     def until(self, given: core.Until, position: Position, block: Block, unit: float) -> Term:
@@ -529,7 +532,8 @@ class Writer:
             whole = position.whole and isinstance(cycles.size, int)
             if given.times is None and given.gamma == 1 and whole:
                 return self.walk(given.base, Position(remainder(t, size), True, cycles.size), block, unit)
-            cycle = whole_parts(t, size)
+            up, down = (cycles.size, 1) if self.language.single or not cycles.written else cycles.written
+            cycle = whole_parts(multiply(t, number(down)), number(up))
             if given.times is not None:
                 cycle = self.call("min", cycle, number(given.times - 1))
             cycle = block.let("cycle", cycle)
