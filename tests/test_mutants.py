@@ -93,11 +93,17 @@ UNNOTICED = {
     "Ramp._number: value < high -> value <= high": SAME,
     "Ramp._number: t < 0 -> t <= 0": SAME,
     "Ramp._number: t > top -> t >= top": SAME,
+    "Ramp._number: t > 0 -> t >= 0": ROUNDING,
+    "Ramp._number: t < top -> t <= top": ROUNDING,
+    "Ramp._row: 1.0 -> 2.0": SAME,
+    "Ramp._row: 0 -> 1": SAME,
+    "Ramp.at: value if full and xp.double else xp.where(k < m, value, high) -> "
+    "xp.where(k < m, value, high) if full and xp.double else value": ROUNDING,
     "Ramp._row: self.start > self.end -> self.start >= self.end": SAME,
     "Ramp.at: k < m -> k <= m": ROUNDING,
     "Table.at: k < m -> k <= m": ROUNDING,
-    "Table.at: value if xp.double else xp.where(k < m, value, high) -> "
-    "xp.where(k < m, value, high) if xp.double else value": ROUNDING,
+    "Table.at: value if full else xp.where(k < m, value, high) -> "
+    "xp.where(k < m, value, high) if full else value": ROUNDING,
     "Table._weights: -1 -> +1": SAME,
     "Table._weights: 1 -> 2": SAME,
     "Repeat.at: 1 -> 2": SAME,

@@ -58,6 +58,7 @@ from ratewise.core.shapes import (
     Polynomial as Polynomial,
     register as register,
 )
+from ratewise.errors import ScheduleError as ScheduleError
 
 if TYPE_CHECKING:
     from ratewise.interop.exporters import export as export
@@ -89,6 +90,7 @@ __all__ = [
     "Ramp",
     "Ruled",
     "Schedule",
+    "ScheduleError",
     "Strategy",
     "Task",
     "compare",

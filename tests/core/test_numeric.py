@@ -356,3 +356,19 @@ def test_every_restart_up_to_a_billion_is_exact(first: int, stretch: float) -> N
         assert max(a(t - 1) for t in whole) < 1.0
     jax = pytest.importorskip("jax")
     assert np.asarray(a(jax.numpy.array(whole))).tolist() == [1.0] * len(whole)
+
+
+@pytest.mark.parametrize("stretch", [1.1, 1.5, 2])
+def test_in_cycles_of_unequal_length_the_error_is_a_rounding_of_the_peak(stretch: float) -> None:
+    a, rng = rw.sgdr(1.0, 1000, stretch), random.Random(1)
+    start, length, exact = Fraction(0), Fraction(1000), {}
+    while start + length < LAST and len(exact) < 1500:
+        for t in (int(start + length) - 1, int(start) + 1 + rng.randrange(int(length) - 2)):
+            with mpmath.workdps(50):
+                p = (t - start) / length
+                exact[t] = (1 + mpmath.cos(mpmath.pi * p.numerator / p.denominator)) / 2
+        start, length = start + length, length * Fraction(str(stretch))
+    jax = pytest.importorskip("jax")
+    single = np.asarray(jax.jit(a)(jax.numpy.array(list(exact)))).tolist()
+    assert max(abs(a(t) - float(value)) for t, value in exact.items()) < 2e-15
+    assert max(abs(got - float(value)) for got, value in zip(single, exact.values(), strict=True)) < 3e-7

@@ -520,3 +520,13 @@ def test_messages_say_what_is_wrong_and_what_to_write(call: Callable[[], Any], m
 @pytest.mark.parametrize("metric", [True, "x", None, [], {}, 1j, 10**400, np.array(["x"])], ids=str)
 def test_what_is_no_metric_is_refused(metric: Any) -> None:
     refused(lambda: P.update(P.init(), metric), "Plateau: the metric must be a number, got")
+
+
+def test_what_a_ruled_schedule_cannot_do_is_done_before_the_rule() -> None:
+    lr = rw.Constant(0.1) * P
+    refused(lambda: lr.clip(0.0, 1.0), r"clip: a rule multiplies a whole schedule: a.clip\(...\) \* Plateau")
+    assert not hasattr(type(lr), "no_such_name")
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = lr.no_such_name
+    refused(lambda: lr.at(3, "x"), "factor must be what factor")
+    refused(lambda: lr.observe(lr.init(), 1.0, NAN), "t must be the number of updates")

@@ -98,6 +98,7 @@ TABLES: dict[str, dict[float, float]] = {
     # stairs, stretch, clip, pointwise
     "Linear(1.0, 0.0, 4).stairs(2)": {-1: 1, 0: 1, 1: 1, 2: 0.5, 3: 0.5, 4: 0, 5: 0},
     "Linear(1.0, 0.0, 4).stairs(3)": {2: 1, 3: 0.25, 4: 0.25, 5: 0.25, 6: 0.25, FAR: 0.25},
+    "Piecewise([1.0, 0.5], [100]).stretch(0.07)": {6: 1, 7: 0.5, 8: 0.5},
     "Linear(1.0, 0.0, 4).stretch(2)": {-1: 1, 0: 1, 1: 0.875, 7: 0.125, 8: 0, 9: 0},
     "Linear(0.0, 0.2, 2, ends='(]').stretch(2)": {0: 0.1, 1: 0.15, 2: 0.2, 3: 0.2},
     "Linear(1.0, 0.0, 4).stretch(2) >> Constant(5.0)": {7: 0.125, 8: 5, 9: 5},

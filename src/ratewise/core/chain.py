@@ -68,7 +68,7 @@ class Table:
         low, rise, high = (column([getattr(row, name) for row in self.rows]) for name in ("low", "rise", "high"))
         value = xp.minimum(low + rise * self._weights(k, q, column, xp), high)
         full = xp.double and all(row.full for row in self.rows)
-        return value if full else xp.where((k < m) | (m == 0), value, high)
+        return value if full else xp.where(k < m, value, high)
 
     def _weights(self, k: Any, q: Any, column: Any, xp: Any) -> Any:
         """The weight of each position by its own ramp's function; a ramp without one has rise 0."""

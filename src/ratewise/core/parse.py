@@ -146,7 +146,7 @@ def _call(node: Any) -> Any:
         name = node.func.attr
         if not isinstance(owner, (Schedule, Ruled)):
             raise ScheduleError(f"parse: .{name[:60]} needs a schedule before it, got {checks.shown(owner, 40)}.")
-        checks.choice("parse", "method", name, [method for method in METHODS if hasattr(owner, method)])
+        checks.choice("parse", "method", name, [method for method in METHODS if hasattr(type(owner), method)])
         function = getattr(owner, name)
     elif isinstance(node.func, ast.Name):
         name = node.func.id

@@ -238,6 +238,8 @@ class Ruled:
 
     def at(self, t: Any, factor: Any) -> Any:
         """Return the rate of update ``t`` under ``factor(state)``."""
+        if isinstance(factor, str) or factor is None:
+            raise ScheduleError(f"Ruled.at: factor must be what factor(state) returned, got {checks.shown(factor)}.")
         return self.schedule(t) * factor
 
     @property
@@ -274,7 +276,7 @@ class Ruled:
             ScheduleError: The metric is no number, the state is another's, or a ``start`` needs the run's length.
         """
         t = checks.plain_number(t)
-        if isinstance(t, (bool, str)) or t is None:
+        if isinstance(t, (bool, str)) or t is None or (isinstance(t, float) and t != t):
             raise ScheduleError(f"observe: t must be the number of updates that happened, got {checks.shown(t)}.")
         return tuple(_observed(rule, s, metric, t, xp) for rule, s in self._matched(state))
 
@@ -325,6 +327,14 @@ class Ruled:
         )
 
     __rshift__ = __rrshift__ = __add__ = __radd__ = _refused
+
+    def __getattr__(self, name: str) -> Any:
+        if name[0] != "_" and hasattr(Schedule, name):
+            rules = " * ".join(map(repr, self.rules))
+            raise ScheduleError(
+                f"{name}: a rule multiplies a whole schedule: a.{name}(...) * {rules:.80}, a without it."
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # -- round trips -----------------------------------------------------------------------------------------
 
