@@ -304,7 +304,7 @@ def test_no_field_hides_an_operator() -> None:
         (lambda: 1e308 * rw.Constant(1e308), "the values do not stay finite"),
         (lambda: rw.Constant(1e308) + rw.Constant(1e308), "the values do not stay finite"),
         (lambda: rw.Linear(1e200, 0.0, 5) * rw.Linear(1e200, 1.0, 5), "the values do not stay finite"),
-        (lambda: rw.Ramp(1.0, 0.0, 0.5).repeat(), "a cycle must last at least one update, got 0.5"),
+        (lambda: rw.Ramp(1.0, 0.0, 1.5).repeat(3, stretch=0.5), "cycle 1 would last less than one update"),
         (lambda: rw.power_decay(1.0, knee=4, warmup=10), r"warmup must be at most knee \(4\), got 10"),
         (lambda: rw.Greedy(window=10**9), "window must be at most 10000"),
     ],

@@ -42,8 +42,6 @@ class Cycles:
         Raises:
             ScheduleError: A cycle would last less than one update, or there are too many.
         """
-        if size < 1:
-            raise ScheduleError(f"repeat: a cycle must last at least one update, got {size!r}.")
         if stretch == 1:
             return cls(size, times, steps=None if times is None else size * times)
         if (times or 0) > MOST:

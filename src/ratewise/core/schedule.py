@@ -211,7 +211,7 @@ class Schedule:
             gamma: How much higher; above 1 only with ``times``.
 
         Raises:
-            ScheduleError: A cycle would last less than one update, or the values would not stay finite.
+            ScheduleError: With ``stretch`` a cycle would last less than one update; the values would not stay finite.
 
         Example:
             >>> Ramp(1.0, 0.0, 2).repeat(2, gamma=0.5).values(0, 5)
