@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ratewise.core import chain, change, cycles, ease, rounding, schedule, shapes
+from ratewise.core import chain, change, cycles, ease, recipes, rounding, schedule, shapes
 
 GOLDEN = runpy.run_path(str(Path(__file__).parent / "golden" / "test_golden.py"))
 
@@ -62,6 +62,8 @@ FORMULAS: list[Any] = [
     *(schedule.After.steps, schedule.Along.at, schedule.Repeat.at, schedule.Clip._clipped, schedule._Pointwise.at),
     *(shapes.Decay._local, shapes.Exponential.at, shapes.InverseTime.at, shapes.Piecewise.at),
     *(cycles.Cycles.of, cycles.Cycles.split, cycles.Cycles._starts, rounding.half_up, rounding.shares),
+    *(inspect.unwrap(recipe) for recipe in recipes.RECIPES.values()),
+    *(schedule.Cooldown._fit, schedule.Until._fit, schedule.Stairs._fit, change._last_ease),
     *(
         chain.Table.at,
         chain.Table._weights,
@@ -106,6 +108,12 @@ UNNOTICED = {
     "xp.where(k < m, value, high) if full else value": ROUNDING,
     "Table._weights: -1 -> +1": SAME,
     "Table._weights: 1 -> 2": SAME,
+    "cyclical: low > high -> low >= high": BOUND,
+    "power_decay: warmup > knee -> warmup >= knee": BOUND,
+    "Cooldown._fit: joint < 1 -> joint <= 1": BOUND,
+    "Cooldown._fit: 1 -> 2": BOUND,
+    "Cooldown._fit: body if body.steps == joint else body.until(joint) -> "
+    "body.until(joint) if body.steps == joint else body": SAME,
     "Repeat.at: 1 -> 2": SAME,
     "Cycles.of: (times or 0) > MOST -> (times or 0) >= MOST": BOUND,
     "Cycles.of: 0 -> 1": BOUND,
