@@ -44,6 +44,8 @@ OPENING = """\
 An importer (`ratewise.interop.from_torch`, `from_hf`, ...) turns another library's schedule into one of ours.
 It gives what that library's own object returns for **every update t >= 0**: the whole curve, and on past its nominal
 end, where some hold, some climb again and some fall below zero. Where the library raises, ours holds its last value.
+Settings that no schedule is meant to have (negative or complex factors, powers and lengths, lengths between two updates
+where the library documents whole ones) are refused with a sentence, also where the library would go on.
 
 Each row below is a test. At random settings it compares both curves from update 0 to twice the nominal length and 20
 updates more. *worst* is the largest difference that was seen, as a part of the peak; *allowed* is what the test
@@ -63,6 +65,9 @@ DIFFERENCES = """\
 Of the importers:
 
 * Where the library raises, ours holds (T6, F1); a setting at which it raises at once is an error.
+* What a library takes over from torch is not listed twice: NeMo's `StepLR`, `ExponentialLR`, `ReduceLROnPlateau` and
+  `CyclicLR`, and the names of torch's schedulers in pytorch_optimizer's registry, are the rows of torch. Of timm's
+  factory, `plateau` is the row of its scheduler, `none` a constant; `cooldown_epochs` only lengthens the run.
 * Restarts that a logarithm in float32 makes late now and then (Keras, K6) are exact in ours, and so are stairs that
   come late only when compiled (optax). Those of timm and fastai, which are late for every user, are late in ours too.
 * Ours compute in float64, and from whole numbers: a library that forms its ratio in float32 is further from the
@@ -88,14 +93,15 @@ Of our own shapes and recipes, which go by the same names as the libraries':
 
 ## What stays `Custom`
 
-These are no functions of the position that a formula could say. The first three have no schedule at all; the others
+These are no functions of the position that a formula could say. Some have no schedule at all; the others
 are a `Custom` of your own function, which is called as it is:
 
 * a factor that depends on the parameters or on the data: Adafactor's root mean square of the parameters,
   scikit-learn's passive-aggressive rates;
 * freezing and unfreezing of parameters beside a schedule: fastai's `fine_tune`, allennlp's gradual unfreezing;
 * a scheduler that multiplies what stands in the optimizer, together with outside edits of it (torch's chained
-  classes, T30), and noise from a random generator with a state (Keras' noisy cosine, timm's `noise_range_t`);
+  classes, T30), noise from a random generator with a state (Keras' noisy cosine), and timm's
+  `noise_range_t`, which is a function of t but one of torch's own random numbers;
 * functions of the user: `LambdaLR`, `LambdaDecay`, `scale_fn`, `decay_fn`. They are called with the position alone,
   and must return the same for the same position;
 * `MultiplicativeLR`, `MultiplicativeDecay` and trees of torch's that are neither pieces nor a product: a `Custom` that

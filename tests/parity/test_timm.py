@@ -239,9 +239,9 @@ def test_updates_are_epochs_times_their_number() -> None:
 
 
 def test_noise_is_refused() -> None:
-    with pytest.raises(ScheduleError, match="noise is drawn from torch's random generator"):
+    with pytest.raises(ScheduleError, match="noise is made of torch's random numbers"):
         from_timm("cosine", lr=0.1, noise=0.5)
-    with pytest.raises(ScheduleError, match="noise is drawn"):
+    with pytest.raises(ScheduleError, match="noise is made"):
         from_timm(made("StepLRScheduler", {"lr": 0.1, "decay_t": 3, "noise_range_t": 5}))
 
 

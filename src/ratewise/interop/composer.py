@@ -28,7 +28,7 @@ _TIME = re.compile(r"(.+?)(ep|ba|sp|tok|dur)", re.IGNORECASE)
 
 
 def from_composer(
-    scheduler: Any, lr: float = 1.0, *, max_duration: Any, batches_per_epoch: int | None = None,
+    scheduler: Any, lr: float = 1.0, *, max_duration: Any = None, batches_per_epoch: int | None = None,
     samples_per_batch: int | None = None, tokens_per_batch: int | None = None, scale_schedule_ratio: float = 1.0,
     several: str = "last", **arguments: Any,
 ) -> Schedule:  # fmt: skip
@@ -57,6 +57,8 @@ def from_composer(
     checks.choice("from_composer", "several", several, ("last", "product"))
     lr = checks.number("from_composer", "lr", lr)
     ratio = checks.positive("from_composer", "scale_schedule_ratio", scale_schedule_ratio)
+    if max_duration is None:
+        raise ScheduleError("from_composer: needs max_duration, how long the trainer runs, such as '10ep'.")
     clock = _Clock.of(max_duration, batches_per_epoch, samples_per_batch, tokens_per_batch, ratio)
     given = list(scheduler) if isinstance(scheduler, (list, tuple)) else [scheduler]
     if not given:

@@ -85,6 +85,8 @@ def _text(file: Any) -> str:
     if hasattr(file, "read"):
         found = file.read(MAX_TEXT + 1)
     elif isinstance(file, (str, PathLike)):
+        if "\0" in str(file):
+            raise ScheduleError(f"load: needs the name of a file, got {checks.shown(file)}.")
         with open(file, "rb") as opened:
             found = opened.read(4 * MAX_TEXT + 1)
     else:

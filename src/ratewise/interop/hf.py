@@ -179,6 +179,10 @@ def polynomial(
     if checks.number("from_hf", "power", power) < 0:
         raise ScheduleError(f"from_hf: power must be at least 0, got {power!r}.")
     end = lr * (lr_end / lr_init)
+    if length == 0 == w:
+        raise ScheduleError(
+            "from_hf: polynomial needs at least one update after the warm-up, got num_training_steps=0."
+        )
     if length < 0:
         return _warmed(lr, w, Constant(end))
     if length == 0:

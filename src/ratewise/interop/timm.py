@@ -255,7 +255,7 @@ def create_scheduler_v2(
 def _refuse_noise(noise: Any) -> None:
     if noise is not None:
         raise ScheduleError(
-            "from_timm: noise is drawn from torch's random generator, so it is no function of position. "
+            "from_timm: noise is made of torch's random numbers, which no schedule here can say. "
             "Import the scheduler without noise_range_t (in the factory: noise)."
         )
 

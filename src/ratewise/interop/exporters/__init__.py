@@ -2,7 +2,7 @@
 
 Code stands alone: it imports its framework and nothing of ours. Where the framework has a schedule with the same
 curve, also past its end, that is what is written; else one small function, read off the tree. The formulas are the
-ones in the books: right to rounding relative to the peak, where ours are right to the last digits of every value.
+ones in the books: right to rounding relative to the peak of each shape, where ours are right in every value.
 """
 
 import ast

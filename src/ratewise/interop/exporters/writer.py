@@ -481,8 +481,17 @@ class Writer:
             value = self.call("max", value, self._level(given.low, unit))
         return value if given.high is None else self.call("min", value, self._level(given.high, unit))
 
+    def _told_apart(self, where: str, length: Any) -> None:
+        """Refuse joints between updates that float32 may put at another update."""
+        if self.language.single and (length * 1024) % 1:
+            raise ScheduleError(
+                f"export: {where}({length!r}) has joints between updates that float32 cannot tell from whole ones. "
+                "Use whole updates, or export to torch or python."
+            )
+
     def stairs(self, given: core.Stairs, position: Position, block: Block, unit: float) -> Term:
         base, every = given.base, given.every
+        self._told_apart("stairs", every)
         if base.steps is not None:
             position = self._least(position, base.steps)
         stair = whole_parts(position.term, number(every))  # type: ignore[arg-type]
@@ -528,6 +537,7 @@ class Writer:
         if cycles.scales:
             cycle, local = self._stretched(given, position, block)
         else:
+            self._told_apart("repeat", cycles.size)
             size = number(cycles.size)
             whole = position.whole and isinstance(cycles.size, int)
             if given.times is None and given.gamma == 1 and whole:
