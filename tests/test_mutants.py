@@ -81,8 +81,8 @@ UNNOTICED = {
     "_part: 22 -> 23": ROUNDING,
     "_part_of: k * head + k * tail if xp.double else k / m * whole -> "
     "k / m * whole if xp.double else k * head + k * tail": ROUNDING,
-    "_sine_squared: k * head + k * tail if xp.double else k / m * whole -> "
-    "k / m * whole if xp.double else k * head + k * tail": ROUNDING,
+    "_sine_squared: k * head + k * tail if xp.double else xp.real(k) / m * whole -> "
+    "xp.real(k) / m * whole if xp.double else k * head + k * tail": ROUNDING,
     "_power: xp.power(k, power) / whole if xp.double else xp.power(k / m, power) -> "
     "xp.power(k / m, power) if xp.double else xp.power(k, power) / whole": ROUNDING,
     "polynomial: _power_lost if power >= 1 else _root_lost -> _root_lost if power >= 1 else _power_lost": ROUNDING,

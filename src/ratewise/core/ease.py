@@ -77,8 +77,7 @@ def _sine(k: Any, c: Any, xp: Any) -> Any:
 
 def _sine_squared(k: Any, q: Any, c: Any, xp: Any) -> Any:
     m, whole, head, tail = c  # ``_sine`` written out: most schedules are cosines, and a call costs as much as the sine
-    k = xp.real(k)
-    w = xp.sin(k * head + k * tail if xp.double else k / m * whole)
+    w = xp.sin(k * head + k * tail if xp.double else xp.real(k) / m * whole)
     return w * w
 
 

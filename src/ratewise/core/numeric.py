@@ -87,6 +87,9 @@ class Scalar:
 
 
 SCALAR = Scalar()
+vars(SCALAR).update(
+    {name: getattr(SCALAR, name) for name in dir(SCALAR) if name[0] != "_"}
+)  # found sooner than by class
 
 
 class Arrays:

@@ -455,11 +455,17 @@ class Ramp(Schedule):
         if weight is None:
             return lambda t: high
 
-        def number(t: Any) -> Any:
+        def down(t: Any) -> Any:
             j = (0 if t < 0 else top if t > top else t) + d
-            w = weight(m - j, j, constants, SCALAR) if falling else weight(j, m - j, constants, SCALAR)
-            value = low + rise * w
+            value = low + rise * weight(m - j, j, constants, SCALAR)
             return value if value < high else high
+
+        def up(t: Any) -> Any:
+            j = (0 if t < 0 else top if t > top else t) + d
+            value = low + rise * weight(j, m - j, constants, SCALAR)
+            return value if value < high else high
+
+        number = down if falling else up
 
         if full or (falling and d):  # the weight is exact, or the high end is never used
             return number
