@@ -21,7 +21,8 @@ from ratewise.core.shapes import Custom
 from ratewise.core.words import arithmetic, number_text
 from ratewise.errors import ScheduleError
 
-_LENGTHS = ("steps", "every", "milestones", "skip", "length")  # fields that hold lengths
+LENGTHS = ("steps", "every", "milestones", "skip", "length")
+"""Fields that hold lengths."""
 
 
 def settle(schedule: Schedule, run: Horizon) -> Schedule:
@@ -38,7 +39,7 @@ def _plan(schedule: Schedule, run: Horizon) -> Horizon:
     """The run that the lengths count updates of: the real one, or that at the first size throughout."""
     if not run.ramped:
         return run
-    named = list(_lengths(schedule))
+    named = list(lengths(schedule))
     typed = [value for _, value in named if isinstance(value, Length)]
     plain = [(name, value) for name, value in named if not isinstance(value, Length)]
     if not typed or not plain:
@@ -52,7 +53,7 @@ def _plan(schedule: Schedule, run: Horizon) -> Horizon:
     )
 
 
-def _lengths(schedule: Any) -> Iterator[tuple[str, Any]]:
+def lengths(schedule: Any) -> Iterator[tuple[str, Any]]:
     """Every length in a schedule with the name of its argument; a function of the update is a plain one."""
     if isinstance(schedule, (Custom, Formula)):
         yield f"t in {schedule!r:.40}", None
@@ -60,8 +61,8 @@ def _lengths(schedule: Any) -> Iterator[tuple[str, Any]]:
         value = getattr(schedule, field.name)
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Schedule):
-                yield from _lengths(item)
-            elif field.name in _LENGTHS and item is not None:
+                yield from lengths(item)
+            elif field.name in LENGTHS and item is not None:
                 yield field.name, item
 
 
@@ -83,7 +84,7 @@ def _clock(run: Horizon) -> Schedule:
 def _explained(error: ScheduleError, schedule: Schedule, run: Horizon) -> ScheduleError:
     """The error with the arithmetic of the typed lengths it may be about."""
     message = str(error)
-    typed = dict.fromkeys(value for _, value in _lengths(schedule) if isinstance(value, Length))
+    typed = dict.fromkeys(value for _, value in lengths(schedule) if isinstance(value, Length))
     if message.startswith("Horizon") or "all plain" in message:
         return error
     facts: list[str] = []

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from typing import Any
 
+from ratewise.core import resolve
 from ratewise.core.horizon import Length, epochs, fraction
 from ratewise.core.schedule import Ramp, Repeat, Schedule, Sequence, sequence
 from ratewise.core.shapes import Constant, Decay
 from ratewise.doctor.run import Run
 from ratewise.errors import ScheduleError
-
-_LENGTHS = ("steps", "every", "milestones", "skip", "length")
 
 
 def expression(run: Run, candidates: Iterable[Schedule], otherwise: str) -> str:
@@ -104,19 +103,13 @@ def in_epochs(schedule: Schedule) -> Schedule:
             return in_epochs(value)
         if isinstance(value, tuple):
             return tuple(read(name, item) for item in value)
-        return epochs(value) if name in _LENGTHS and isinstance(value, (int, float)) else value
+        return epochs(value) if name in resolve.LENGTHS and isinstance(value, (int, float)) else value
 
     argument = {"levels": "values"}  # where it is not called as the field
     given = {argument.get(f.name, f.name): read(f.name, getattr(schedule, f.name)) for f in fields(schedule)}  # type: ignore[arg-type]
     return type(schedule)(**given)
 
 
-def lengths(schedule: Schedule) -> Iterator[float | Length]:
+def lengths(schedule: Schedule) -> list[float | Length]:
     """Every length that is written in a schedule."""
-    for field in fields(schedule):  # type: ignore[arg-type]
-        value = getattr(schedule, field.name)
-        for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, Schedule):
-                yield from lengths(item)
-            elif isinstance(item, Length) or (field.name in _LENGTHS and isinstance(item, (int, float))):
-                yield item
+    return [value for _, value in resolve.lengths(schedule) if value is not None]
