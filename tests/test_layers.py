@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": {"errors", "core", "interop"},
     "finder": {"errors", "core"},
     "testing": {"errors", "core"},
+    "logs": {"errors", "core"},
     "lab": {"errors", "core", "finder", "interop", *ADAPTERS},
     "report": {"errors", "core", "lab"},
     "cli": EVERYTHING,
