@@ -1,0 +1,47 @@
+"""Measuring the rates that a trainer really used.
+
+Update i has gradient 1 in weight i and 0 in every other, starting from 0 in float64: under plain SGD weight i is
+therefore minus the rate of update i, exactly, whatever the trainer does with the batches. Which update it is the
+model counts itself, by its own forward passes; the count is a buffer, so it travels in the trainer's checkpoints.
+"""
+
+import torch
+
+import ratewise as rw
+
+LR = rw.Linear(1.0, 0.0, 8)
+"""1, .875, .75, .625, .5, .375, .25, .125: all exact in binary."""
+
+RATES = LR.values(0, 8)
+
+
+class Probe(torch.nn.Module):
+    """As many weights as updates.
+
+    Args:
+        updates: How many updates to measure.
+        micro: How many forward passes make one update.
+        gradient: What the loss of every forward pass is multiplied by.
+    """
+
+    def __init__(self, updates=8, micro=1, gradient=1.0):
+        super().__init__()
+        self.micro, self.gradient = micro, gradient
+        self.weight = torch.nn.Parameter(torch.zeros(updates, dtype=torch.float64))
+        self.register_buffer("passes", torch.tensor(0))
+
+    def forward(self, batch=None):
+        """The loss."""
+        update = int(self.passes) // self.micro
+        self.passes += 1
+        return self.weight[update] * self.gradient
+
+    @property
+    def used(self):
+        """The rate of each update."""
+        return [-w for w in self.weight.tolist()]
+
+
+def sgd(model, **settings):
+    """Plain SGD over a model, at a rate that no schedule of these tests gives."""
+    return torch.optim.SGD(model.parameters(), lr=0.7, **settings)
