@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ratewise import Cosine
+from ratewise import Constant, Cosine, Linear
 from ratewise.cli.main import run
 
 BAD = """\
@@ -115,6 +115,97 @@ def test_configurations_name_the_key(typed, tmp_path, name, text, code):
     assert f" {code}: " in out
 
 
+def half_way(updates=2):
+    """A Scheduler whose plan was changed at update 1, after some updates; and its optimizer."""
+    torch = pytest.importorskip("torch")
+    from ratewise.torch import Scheduler
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    scheduler = Scheduler(optimizer, Linear(0.4, 0.0, 8))
+    for t in range(updates):
+        if t == 1:
+            scheduler.change(Constant(0.7), "switch")
+        weight.grad = torch.ones(1)
+        optimizer.step()
+    return scheduler, optimizer
+
+
+CHANGED = """\
+    follows: lr = Linear(0.4, 0.0, 8).until(1) >> Constant(0.7).after(1)
+    used:    7.000000e-01 by update 1
+    next:    7.000000e-01 for update 2
+    end:     none
+    changed: before update 1: change(..., 'switch')
+             0: 3.500000e-01 -> 7.000000e-01, ratio 2
+             end: none
+             before:  lr = Linear(0.4, 0.0, 8)
+"""
+
+
+@pytest.mark.parametrize("name", ["state.json", "last.pt", "last.pth", "epoch=1.ckpt", "scheduler.bin"])
+def test_a_checkpoint_tells_its_history(typed, tmp_path, name):
+    torch = pytest.importorskip("torch")
+    scheduler, optimizer = half_way()
+    follows = f"    follows: lr = {scheduler.schedules()['0']!r}\n"
+    if name.endswith(".json"):
+        (tmp_path / name).write_text(json.dumps({"epoch": 1, "scheduler": scheduler.state_dict()}))
+    else:
+        torch.save({"scheduler": scheduler.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / name)
+    status, out, err = typed(name)
+    assert (status, err) == (0, "")
+    assert out == f"{name}: scheduler: 2 updates made\n{follows}" + CHANGED.partition("\n")[2]
+
+
+def test_each_scheduler_of_a_checkpoint_is_a_block(typed, tmp_path):
+    states = [half_way(n)[0].state_dict() for n in (0, 1)]
+    (tmp_path / "gan.json").write_text(json.dumps(states))
+    assert typed("gan.json")[1] == (
+        "gan.json: [0]: 0 updates made\n    follows: lr = Linear(0.4, 0.0, 8)\n"
+        "    next:    4.000000e-01 for update 0\n    end:     after 8 updates\n\n"
+        "gan.json: [1]: 1 update made\n    follows: lr = Linear(0.4, 0.0, 8)\n    used:    4.000000e-01 by update 0\n"
+        "    next:    3.500000e-01 for update 1\n    end:     after 8 updates\n"
+    )
+
+
+def test_the_history_as_json(typed, tmp_path):
+    (tmp_path / "state.json").write_text(json.dumps(half_way()[0].state_dict()))
+    status, out, _ = typed("state.json", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert set(found) == {"target", "schedulers", "findings"}
+    (state,) = found["schedulers"]
+    assert (state["position"], state["next"], state["end"]) == (2, {"0": 0.7}, None)
+    (change,) = state["changes"]
+    assert (change["at"], change["old"], change["new"]) == (1, {"0": Linear(0.4, 0.0, 8)(1)}, {"0": 0.7})
+
+
+def test_an_optimizer_without_its_scheduler_is_a_warning(typed, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"model": {}, "optimizer": half_way()[1].state_dict()}, tmp_path / "last.pt")
+    status, out, err = typed("last.pt")
+    assert (status, err) == (1, "1 warning\n")
+    assert out.startswith("last.pt: optimizer: warning scheduler-state-missing: the optimizer followed a schedule")
+    assert json.loads(typed("last.pt", "--json")[1])["findings"][0]["code"] == "scheduler-state-missing"
+
+
+def test_a_state_of_a_newer_version_says_so(typed, tmp_path):
+    (tmp_path / "state.json").write_text(json.dumps({**half_way()[0].state_dict(), "format": 99}))
+    status, out, err = typed("state.json")
+    assert (status, out) == (1, "")
+    assert err.startswith("ratewise: doctor: state.json: the state is in format 99 of a newer Ratewise")
+    assert err.count("\n") == 1
+
+
+def test_a_name_in_a_checkpoint_cannot_fake_a_line(typed, tmp_path):
+    state = half_way()[0].state_dict()
+    state["history"][0]["what"] = "x\n    end:     after 3 updates"
+    (tmp_path / "state.json").write_text(json.dumps({"a\nb": state}))
+    out = typed("state.json")[1]
+    assert "before update 1: x     end:     after 3 updates\n" in out
+    assert out.startswith("state.json: ['a\\nb']: 2 updates made\n")
+
+
 MISUSE = [
     ("missing.py", None, "missing.py: No such file or directory"),
     (".", None, "must end in .py"),
@@ -132,6 +223,10 @@ MISUSE = [
     ("big.json", b"1" * 1_000_001, "is larger than 1 MB"),
     ("deep.json", b"[" * 100_000, "is not JSON"),
     ("deep.py", b"(" * 100_000, ""),
+    ("missing.pt", None, "missing.pt: No such file or directory"),
+    ("cut.ckpt", b"PK\x03\x04", "cut.ckpt: is not a file of torch.save, or is cut off."),
+    ("foreign.bin", b"hello", "foreign.bin: is not a file of torch.save, or is cut off."),
+    ("empty.pth", b"", "empty.pth: is not a file of torch.save, or is cut off."),
     ("wrong.json", b'{"version": 1, "type": "Cosin"}', "unknown type 'Cosin'"),
 ]
 
@@ -146,6 +241,12 @@ def test_a_mistake_is_one_line(typed, tmp_path, target, data, says):
     assert err.count("\n") == 1
     assert says in err
     assert len(err) < 300
+
+
+def test_a_checkpoint_of_others_holds_no_state(typed, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"scheduler": {"last_epoch": 3, "base_lrs": [0.1]}}, tmp_path / "last.pt")
+    assert typed("last.pt") == (2, "", "ratewise: doctor: last.pt holds no state of a ratewise.torch.Scheduler.\n")
 
 
 def test_wrong_steps_are_misuse(typed):

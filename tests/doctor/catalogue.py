@@ -24,6 +24,7 @@ nothing. Every finding says what, where, why it matters, and what to write inste
     ratewise doctor train.py
     ratewise doctor ds_config.json --json
     ratewise doctor "Cosine(0.1, 0.0, 90)" --steps 35000
+    ratewise doctor checkpoint.pt
 
 In Python: `ratewise.doctor.examine(schedule, steps)`, `examine(scheduler)` for a living scheduler of PyTorch,
 Hugging Face, Keras, timm, fvcore, ignite or pytorch_optimizer, and `examine_file("train.py")`.
@@ -36,6 +37,35 @@ What it reads: Python (`.py`); JSON, YAML and TOML of DeepSpeed, Hugging Face's 
 mmengine, fairseq, nanotron, torchtitan, gpt-neox, Hydra's `_target_` and Lightning's `class_path`; schedules of
 Ratewise saved as JSON. What it cannot see plainly (an argument from the command line, the length of a loader) it takes
 for unknown, and says nothing about it.
+
+## Checkpoints
+
+Of a checkpoint the doctor tells how far its schedule came and what was changed on the way. It looks for the states of
+`ratewise.torch.Scheduler` at any depth: in files of `torch.save` (`.pt`, `.pth`, `.ckpt`, `.bin`), so in those of
+Lightning (`lr_schedulers`), Hugging Face (`scheduler.pt`), Accelerate (`scheduler.bin`) and in a dictionary of your
+own; and in JSON. Tensors are not read, and a file that holds Python objects is refused, since loading it would run
+code. This needs PyTorch, except for JSON.
+
+    $ ratewise doctor last.ckpt
+    last.ckpt: lr_schedulers[0]: 60003 updates made
+        follows: lr = (Linear(0.0, 0.0003, 2000, ends="(]") >> Cosine(0.0003, 3e-05, 98000)).until(60000) >> ...
+        used:    2.099685e-04 by update 60002
+        next:    2.099658e-04 for update 60003
+        end:     after 150000 updates
+        changed: before update 60000: change(..., 'switch')
+                 0: 1.265888e-04 -> 2.099739e-04, ratio 1.6587
+                 end: after 150000 updates
+                 before:  lr = Linear(0.0, 0.0003, 2000, ends="(]") >> Cosine(0.0003, 3e-05, 98000)
+
+A change is shown with the rate that the update would have used, the rate that it did use, their ratio, and where the
+schedule ends since. `--json` prints the same in full precision, under `schedulers`. In Python:
+`ratewise.doctor.histories.histories(data)`, where `data` is the checkpoint as nested dictionaries and lists.
+
+- **scheduler-state-missing** (warning): the file holds an optimizer that followed a schedule, and no Scheduler's
+  state. A run resumed from it alone starts the schedule again at update 0. Instead: save `scheduler.state_dict()` too.
+
+The exit status is 1 for that warning and for a state that a newer Ratewise wrote, and 2 for a file that is cut off,
+foreign, or without a state of ours.
 """
 
 PEERS = {
