@@ -103,7 +103,7 @@ class Arrays:
 
     double = True
     sliced = False  # whether a piece of a chain is evaluated only where it is needed
-    far = FAR
+    far: float = FAR
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -217,7 +217,8 @@ class Jax(Arrays):
             return (np.minimum(t, self.far) if wraps else t).astype(np.result_type(int))
         if not np.issubdtype(t.dtype, np.floating):
             raise ScheduleError(f"position: must be numbers, got an array of {t.dtype}.")
-        return np.nan_to_num(np.clip(t.astype(np.result_type(float)), float(-FAR), float(FAR)))
+        self.far = float(FAR)  # an integer so large would have to fit into int32
+        return np.nan_to_num(np.clip(t.astype(np.result_type(float)), -self.far, self.far))
 
     def finish(self, value: Any, t: Any) -> Any:
         np = self.module
@@ -246,7 +247,7 @@ class Jax(Arrays):
 
     def take(self, values: Sequence[Any], index: Any) -> Any:
         np = self.module
-        if all(isinstance(value, int) for value in values):
+        if isinstance(self.far, int) and all(isinstance(value, int) for value in values):
             return np.asarray([min(value, self.far) for value in values])[index]
         return np.asarray(values, dtype=np.result_type(float))[index]
 
