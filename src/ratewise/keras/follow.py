@@ -1,23 +1,28 @@
-"""A callback that lets an already compiled model follow schedules.
+"""A callback that lets an already compiled model follow schedules, rules and changes of plan.
 
-It works on the optimizer that the model holds, in place: that object is also what Keras saves with the model,
-what a loss-scaling wrapper holds, and what the user may hold. Nothing is set per batch; the compiled step reads
-the schedules itself.
+It works on the optimizer that the model holds. Nothing is set per batch; the compiled step reads the schedules
+itself, and is made again where the plan changes. What was changed is kept by the optimizer's own ``Schedule``, so
+it is saved and loaded with the model; the callback remembers nothing that a resumed run needs.
 """
 
 import math
+import os
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import keras
 
-from ratewise.core import schedule as core
-from ratewise.core.horizon import Horizon
+from ratewise.core.change import check_policy, extend
+from ratewise.core.horizon import Horizon, Updates
+from ratewise.core.ruled import Ruled
 from ratewise.errors import AdapterError
-from ratewise.keras.optimizers import SGD, Adam, AdamW, Scheduled
-from ratewise.keras.schedule import Schedule, settled
+from ratewise.keras import attach, plan
+from ratewise.keras.backup import Backup
+from ratewise.keras.schedule import Schedule, settled, settled_rate
 
-_SCHEDULED: dict[str, type] = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
+Log: TypeAlias = Callable[[int, dict[str, float]], Any]
+"""``log(t, values)``, called once for each update."""
 
 
 class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
@@ -25,98 +30,223 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
 
     ``momentum`` and ``weight_decay`` are possible for Keras' SGD, Adam and AdamW: the compiled optimizer becomes
     the class of the same name in ``ratewise.keras``, keeping its variables, its settings and its identity. ``lr``
-    is possible for every Keras optimizer. Put it before callbacks that restore a checkpoint.
+    is possible for every Keras optimizer. Put it first: before callbacks that save or restore, and before loggers.
+
+    Rules see ``logs[monitor]`` at the end of each epoch; a cut, like every change of plan, holds from the next update
+    on and costs one more trace of the train step. A model saved after a cut goes on at the cut rate, with the rules
+    where they were. Weights alone, and so ``BackupAndRestore``, do not keep that: give ``backup``.
 
     With ``fit(initial_epoch=e)`` on an optimizer that has not made an update, the schedules start at the update
     that epoch ``e`` begins with. The optimizer's own counter stays at 0: Adam's bias correction needs it.
 
     Args:
-        lr: The rate used by each update: a Ratewise schedule, a number, or a ``ratewise.keras.Schedule``. None
-            leaves the optimizer's own.
+        lr: The rate used by each update: a Ratewise schedule, alone or times rules, a number, or a
+            ``ratewise.keras.Schedule``. None leaves the optimizer's own.
         momentum: Schedule or number from 0 to 1 for SGD's ``momentum``, or ``beta_1`` of Adam and AdamW.
         weight_decay: Schedule or number of at least 0; the optimizer multiplies it by the rate.
         horizon: The run, or its number of optimizer updates: settles open and typed lengths.
+        monitor: Which of the epoch's logs the rules observe.
+        validation_freq: How often a ``val_...`` metric comes, as in ``fit``: every so many epochs, or a collection of
+            epochs counted from 1.
+        on_change: How to go on when the optimizer has made updates under another Ratewise schedule than the one
+            given, a policy of ``ratewise.extend``. By default that is an error that shows both.
+        log: ``log(t, values)`` gets what each update used, ``{"learning_rate": ...}`` and what else is driven, when
+            its epoch ends.
+        backup: A file for what weights do not keep: state of the rules, changes of plan. Beside the checkpoints of
+            ``BackupAndRestore``, for example ``backup_dir + "/ratewise.json"``.
 
     Raises:
         ScheduleError: The length of a schedule is not known, or a value is out of range.
+        ScheduleChanged: In ``fit``: the optimizer has followed another schedule.
         AdapterError: In ``fit``: the optimizer cannot be driven, its accumulation differs from the schedule's,
-            or ``initial_epoch`` lies outside what the schedule covers.
+            ``initial_epoch`` lies outside what the schedule covers, or there is no metric ``monitor``.
 
     Example:
-        >>> from ratewise import one_cycle, one_cycle_momentum
-        >>> follow = Follow(one_cycle(0.1), momentum=one_cycle_momentum(), horizon=500)
-        >>> # model.fit(x, y, epochs=5, callbacks=[follow]).history["learning_rate"]
+        >>> from ratewise import Plateau, cosine, one_cycle_momentum
+        >>> follow = Follow(cosine(0.1) * Plateau(0.5, patience=3), momentum=one_cycle_momentum(), horizon=500)
+        >>> # model.fit(x, y, epochs=5, validation_split=0.1, callbacks=[follow]).history["learning_rate"]
 
     See Also:
         Without a compiled model, hand ``Schedule`` and the optimizers of ``ratewise.keras`` to ``compile``.
     """
 
     def __init__(
-        self, lr: Any = None, *, momentum: Any = None, weight_decay: Any = None, horizon: Horizon | int | None = None
+        self, lr: Any = None, *, momentum: Any = None, weight_decay: Any = None, horizon: Horizon | int | None = None,
+        monitor: str = "val_loss", validation_freq: Any = 1, on_change: str | None = None, log: Log | None = None,
+        backup: str | os.PathLike[str] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.lr: Any = lr if lr is None or isinstance(lr, Schedule) else settled("lr", lr, horizon)
+        self.lr: Any = lr if lr is None or isinstance(lr, Schedule) else settled_rate(lr, horizon)
         self.momentum = momentum if momentum is None else settled("momentum", momentum, horizon, high=1.0)
         self.weight_decay = weight_decay if weight_decay is None else settled("weight_decay", weight_decay, horizon)
+        self.monitor, self.validation_freq = monitor, validation_freq
+        self.on_change = on_change if on_change is None else check_policy("Follow: on_change", on_change)
+        self._horizon = None if horizon is None else Horizon.of(horizon)
+        self._logs: list[Log] = [] if log is None else [log]
+        self._backup = None if backup is None else Backup(backup)
+        self._followed: Any = None  # the optimizer of the last fit, and up to which update it has been logged
+        self._logged = 0
+        self._busy, self._told = False, False
+        self._waiting: list[Callable[[Schedule, int], Schedule]] = []
+
+    # -- steering --------------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Every change of plan and every cut of a rule, oldest first; saved with the model.
+
+        Each has ``at`` which update, ``what``, the rates ``old`` and ``new`` there, the ``end`` of the new plan, and
+        what ``was`` followed before.
+        """
+        found = attach.rate(self._optimizer("history"))
+        return [dict(entry) for entry in found.history] if isinstance(found, Schedule) else []
+
+    def change(self, new: Any, policy: str) -> None:
+        """Follow ``new`` from the coming update on; during an epoch, from its end on.
+
+        Args:
+            new: What ``lr`` takes.
+            policy: How to go over to it, see ``ratewise.extend``: ``"keep"``, ``"switch"``, ``"stretch"``,
+                ``"replan"`` or ``"rewarm(n)"``.
+
+        Raises:
+            ScheduleError: The policy is unknown, or the schedules do not allow it.
+            AdapterError: There is no model yet, or it follows a schedule of somebody else's.
+        """
+        policy = check_policy("change: policy", policy)
+        lr = new.lr if isinstance(new, Schedule) else settled_rate(new, self._run_of(new))
+        self._turn("change", lambda held, t: plan.changed(held, lr, t, policy, f"change(..., {policy!r})"))
+
+    def decay_now(self, steps: Updates, end: float = 0.0, shape: str = "1-sqrt") -> None:
+        """Come down from the coming rate to ``end`` within ``steps`` updates; rules go on acting.
+
+        Args:
+            steps: Length of the decay: updates, or a typed length if there is a horizon.
+            end: Rate at its end.
+            shape: Ease of the ramp.
+        """
+        n = steps if self._horizon is None else self._horizon.whole(steps)
+        self._turn("decay_now", lambda held, t: plan.decayed(held, t, n, end, shape))
+
+    def scaled_from(self, factor: float) -> None:
+        """Multiply the rate by ``factor`` from the coming update on."""
+        self._turn("scaled_from", lambda held, t: plan.scaled(held, t, factor))
+
+    def log_to(self, log: Log) -> None:
+        """Also hand ``log(t, values)`` what each update used, when its epoch ends."""
+        self._logs.append(log)
+
+    # -- what Keras calls ------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Let the optimizer follow, unless it already does."""
-        self._started, self._warned = False, False
-        if self._drive(_inner(self.model.optimizer)):
+        self._started, self._overrun, self._busy = False, False, False
+        optimizer = self._optimizer("fit")
+        if optimizer is self._followed:
+            self._write(optimizer)  # what an interrupted epoch has left
+        self._found = attach.updates(optimizer)
+        changed = self._drive(optimizer)
+        self._followed, self._logged = optimizer, attach.updates(optimizer)
+        if self._take_turns(optimizer) or changed:
             self.model.make_train_function(force=True)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Start the schedules at ``initial_epoch``."""
-        started, self._started = self._started, True
-        optimizer = _inner(self.model.optimizer)
-        if started or not epoch or _updates(optimizer):
+        """Start the schedules at ``initial_epoch``, or where restored weights stand."""
+        started, self._started, self._busy = self._started, True, True
+        if started:
             return
-        if _shift(optimizer, self._updates_before(epoch, optimizer), epoch):
+        optimizer = self._optimizer("fit")
+        self._logged = t = attach.updates(optimizer)
+        changed = False
+        if t != self._found:
+            changed = self._restore(optimizer, t)
+        elif not t and self._backup is not None:
+            self._backup.start()
+        if epoch and not t:
+            changed = attach.shift(optimizer, self._updates_before(epoch, optimizer), epoch)
+        if changed:
             self.model.make_train_function(force=True)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write the rate that the last update used, and say so once if the run has outlived its schedule."""
-        optimizer = _inner(self.model.optimizer)
-        updates, lr = _updates(optimizer), _rate(optimizer)
-        if logs is not None and lr is not None:
-            logs["learning_rate"] = _value(lr, max(updates - 1, 0), _accumulation(optimizer))
-        if isinstance(lr, Schedule) and not self._warned and updates > (lr.lr.steps or math.inf):
-            self._warned = True
-            warnings.warn(
-                f"keras adapter: the run is at update {updates}, the schedule ended at {lr.lr.steps} and holds "
-                f"{lr.lr(updates)!r}. Give it the length of the whole run.",
-                stacklevel=2,
+        """Write down the rates that were used, let rules observe their metric, and make the changes that wait."""
+        optimizer = self._optimizer("fit")
+        t, found = attach.updates(optimizer), attach.rate(optimizer)
+        last = attach.used(found, max(t - 1, 0), max(t, 1), attach.accumulation(optimizer))
+        if logs is not None and last:
+            logs[plan.RATE] = last[0]
+        self._write(optimizer)
+        self._warn_of_the_end(found, t)
+        changed = isinstance(found, Schedule) and self._observe(optimizer, found, epoch, logs or {}, t)
+        if self._take_turns(optimizer) or changed:
+            self.model.make_train_function(force=True)
+        self._busy = False
+        self._save(optimizer, t)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """From here on changes of plan are made at once."""
+        self._busy = False
+
+    # -- following -------------------------------------------------------------------------------------------
+
+    def _optimizer(self, doing: str) -> Any:
+        if self.model is None:
+            raise AdapterError(
+                f"{doing}: this Follow has no model yet. Give the schedule to Follow(...) itself, or call it after or "
+                "during fit(..., callbacks=[follow])."
             )
+        return attach.inner(self.model.optimizer)
 
     def _drive(self, optimizer: Any) -> bool:
-        """Bring the schedules to the optimizer; return whether anything changed."""
-        rate = _rate(optimizer)
-        wanted = rate if self.lr is None else self._native(optimizer)
-        if isinstance(wanted, Schedule) and wanted.accumulation != _accumulation(optimizer):
+        """Bring the schedules to the optimizer; return whether anything changed, which nothing has if it fails."""
+        found, t = attach.rate(optimizer), attach.updates(optimizer)
+        wanted = found if self.lr is None else self._native(optimizer)
+        if isinstance(wanted, Schedule) and wanted.accumulation != attach.accumulation(optimizer):
             raise AdapterError(
                 f"keras adapter: the schedule's accumulation ({wanted.accumulation}) and the optimizer's "
                 f"gradient_accumulation_steps ({optimizer.gradient_accumulation_steps}) differ. "
-                f"Write Schedule(lr, accumulation={_accumulation(optimizer)})."
+                f"Write Schedule(lr, accumulation={attach.accumulation(optimizer)})."
             )
-        begun = _updates(optimizer) > 0
-        changed = self.lr is not None and not (isinstance(rate, Schedule) and _same(rate.lr, wanted.lr, begun))
-        if changed:
-            optimizer.learning_rate = wanted
-        return self._bind(optimizer, begun) or changed
+        if self.lr is not None and t and isinstance(found, Schedule):
+            wanted = plan.agreed(found, wanted, t, self.on_change)
+        elif self.lr is not None and t and self._backup is not None:  # weights that were loaded before fit
+            saved = self._backup.at(t)
+            wanted = wanted if saved is None else plan.agreed(saved, wanted, t, self.on_change)
+        bound = self._bind(optimizer, t)
+        return self._assign(optimizer, found, wanted) or bound
 
     def _native(self, optimizer: Any) -> Schedule:
-        return self.lr if isinstance(self.lr, Schedule) else Schedule(self.lr, _accumulation(optimizer))
+        if isinstance(self.lr, Schedule):
+            return self.lr
+        state = self.lr.init() if isinstance(self.lr, Ruled) else None
+        return Schedule(self.lr, attach.accumulation(optimizer), state=state)
 
-    def _bind(self, optimizer: Any, begun: bool) -> bool:
+    def _assign(self, optimizer: Any, found: Any, wanted: Any) -> bool:
+        """Give the optimizer the schedule ``wanted``; return whether the train step has to be made again."""
+        if self.lr is None or (isinstance(found, Schedule) and found.get_config() == wanted.get_config()):
+            return False
+        optimizer.learning_rate = wanted
+        same = isinstance(found, Schedule) and (found.now, found.accumulation) == (wanted.now, wanted.accumulation)
+        return not same
+
+    def _bind(self, optimizer: Any, t: int) -> bool:
         """Bind momentum and weight decay; return whether anything changed."""
-        beta = "momentum" if hasattr(optimizer, "momentum") else "beta_1"
-        named = {beta: self.momentum, "weight_decay": self.weight_decay}
+        named = {attach.momentum_of(optimizer): self.momentum, "weight_decay": self.weight_decay}
         wanted = {name: schedule for name, schedule in named.items() if schedule is not None}
-        held = getattr(optimizer, "schedules", {})
-        changed = {name: s for name, s in wanted.items() if name not in held or not _same(held[name], s, begun)}
-        if changed:
-            _become_scheduled(optimizer, {**held, **changed}, self.model.trainable_variables)
-        return bool(changed)
+        held, given = dict(getattr(optimizer, "schedules", {})), dict(getattr(optimizer, "given", {}))
+        follows = held | {name: self._agreed(name, held, given, new, t) for name, new in wanted.items()}
+        if follows != held:
+            attach.bind(optimizer, follows, given | wanted, self.model.trainable_variables)
+        return follows != held
+
+    def _agreed(self, name: str, held: Any, given: Any, new: Any, t: int) -> Any:
+        """What ``name`` goes on with, after ``t`` updates, when ``new`` is given."""
+        if name not in held or not t:
+            return new
+        if new in (held[name], given[name]):
+            return held[name]
+        if self.on_change is None:
+            raise plan.refused(name, held[name], new, t)
+        return extend(held[name], new, t, self.on_change)
 
     def _updates_before(self, epoch: int, optimizer: Any) -> int:
         batches = self.params.get("steps")
@@ -125,104 +255,110 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
                 f"keras adapter: with initial_epoch={epoch} the number of batches in an epoch must be known. "
                 "Write fit(..., steps_per_epoch=...)."
             )
-        return int(epoch * batches // _accumulation(optimizer))
+        return int(epoch * batches // attach.accumulation(optimizer))
 
+    # -- rules and changes of plan ---------------------------------------------------------------------------
 
-def _inner(optimizer: Any) -> Any:
-    """The optimizer that makes the updates, inside mixed precision's loss scaling."""
-    if hasattr(optimizer, "optimizers"):
-        raise AdapterError(
-            "keras adapter: Follow drives one optimizer, got a MultiOptimizer. "
-            "Build its members with ratewise.keras.Schedule instead."
-        )
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
-def _updates(optimizer: Any) -> int:
-    """The updates made so far; added to 0, because a variable spread over replicas is no number."""
-    return int(keras.ops.add(optimizer.iterations, 0))
-
-
-def _accumulation(optimizer: Any) -> int:
-    return optimizer.gradient_accumulation_steps or 1
-
-
-def _rate(optimizer: Any) -> Any:
-    """The optimizer's rate as it was given: a schedule object, a number, or None for anything else.
-
-    Read from its configuration, since the attribute ``learning_rate`` gives only the coming value.
-    """
-    rate = optimizer.get_config()["learning_rate"]
-    if isinstance(rate, dict):
-        rate = keras.optimizers.schedules.deserialize(rate)
-    known = isinstance(rate, (float, keras.optimizers.schedules.LearningRateSchedule))
-    return rate if known else None
-
-
-def _value(rate: Any, update: int, accumulation: int) -> float:
-    """The rate used by ``update``, which Keras makes at the last of its ``accumulation`` batches."""
-    if isinstance(rate, Schedule):
-        return float(rate.lr(update))
-    return rate if isinstance(rate, float) else float(rate(update * accumulation + accumulation - 1))
-
-
-def _same(held: core.Schedule, wanted: core.Schedule, begun: bool) -> bool:
-    """Whether the optimizer follows ``wanted`` already, perhaps from a later start that it has begun with."""
-    return held == wanted or (begun and isinstance(held, core.After) and held.base == wanted)
-
-
-def _become_scheduled(optimizer: Any, schedules: dict[str, core.Schedule], variables: list[Any]) -> None:
-    """Turn a plain optimizer into our class of the same name, in place, and bind the schedules.
-
-    In place, because the model's saved configuration refers to this very object, and because a copy would lose
-    what Keras offers no getter for, such as ``exclude_from_weight_decay``.
-    """
-    kind = type(optimizer)
-    if not isinstance(optimizer, Scheduled):
-        if kind.__module__.partition(".")[0] != "keras" or kind.__name__ not in _SCHEDULED:
-            raise AdapterError(
-                f"keras adapter: {' and '.join(schedules)} can follow a schedule in Keras' SGD, Adam and AdamW, "
-                f"got {kind.__name__}. Compile with one of these, or drive lr alone."
+    def _observe(self, optimizer: Any, held: Schedule, epoch: int, logs: Any, t: int) -> bool:
+        """Show the rules the epoch's metric; return whether the rate changes."""
+        if not isinstance(held.lr, Ruled) or not self._expects(epoch, logs):
+            return False
+        metric = float(logs[self.monitor])
+        if not math.isfinite(metric) and not self._told:
+            self._told = True
+            warnings.warn(
+                f"keras adapter: {self.monitor} is {metric!r} after {t} updates. A rule takes that for an evaluation "
+                "without improvement; further ones are not reported.",
+                stacklevel=2,
             )
-        if kind.__name__ == "SGD" and "momentum" in schedules and not optimizer.momentum:
-            _add_velocities(optimizer, variables)
-        optimizer.__class__ = _SCHEDULED[kind.__name__]
-    optimizer.follow(schedules)
+        after = plan.observed(held, self.monitor, metric, t)
+        optimizer.learning_rate = after
+        return after.now != held.now
 
-
-def _add_velocities(optimizer: Any, variables: list[Any]) -> None:
-    """Give an SGD that was compiled without momentum the velocities it would have had, at 0."""
-    if _updates(optimizer):
+    def _expects(self, epoch: int, logs: Any) -> bool:
+        """Whether the metric is there; it may be missing only where no validation was to come."""
+        if self.monitor in logs:
+            return True
+        often = self.validation_freq
+        comes = (epoch + 1) % often == 0 if isinstance(often, int) else epoch + 1 in often
+        if self.monitor.startswith("val_") and not comes:
+            return False
+        names = ", ".join(repr(name) for name in logs if name != plan.RATE)
         raise AdapterError(
-            "keras adapter: this SGD has been trained with momentum=0 and has no velocities. "
-            'Compile again with SGD(momentum=0.9); "momentum" then follows the schedule.'
+            f"keras adapter: the rules observe monitor={self.monitor!r}, the logs of epoch {epoch} have {names}. "
+            "Write Follow(..., monitor=...) with one of these, give fit(...) validation data, or tell Follow its "
+            "validation_freq."
         )
-    if optimizer.built:
-        optimizer.momentums = [optimizer.add_variable_from_reference(v, name="momentum") for v in variables]
 
+    def _turn(self, doing: str, turn: Callable[[Schedule, int], Schedule]) -> None:
+        """Make a change of plan now, or at the end of the epoch that is running."""
+        optimizer = self._optimizer(doing)
+        self._waiting.append(turn)
+        if not self._busy and self._take_turns(optimizer):
+            self.model.make_train_function(force=True)
+            self._save(optimizer, attach.updates(optimizer))
 
-def _shift(optimizer: Any, updates: int, epoch: int) -> bool:
-    """Start every schedule of the optimizer ``updates`` later; return whether anything changed."""
-    rate = _rate(optimizer)
-    changed = False
-    if isinstance(rate, Schedule) and (later := _later(rate.lr, updates, epoch)) != rate.lr:
-        optimizer.learning_rate = Schedule(later, rate.accumulation)
-        changed = True
-    schedules = getattr(optimizer, "schedules", {})
-    shifted = {name: _later(schedule, updates, epoch) for name, schedule in schedules.items()}
-    if shifted != schedules:
-        optimizer.follow(shifted)
-        changed = True
-    return changed
+    def _take_turns(self, optimizer: Any) -> bool:
+        """Make the changes of plan that wait; return whether there were any."""
+        waiting, self._waiting = self._waiting, []
+        if waiting and optimizer is self._followed:
+            self._write(optimizer)
+        for turn in waiting:
+            held = plan.held_by(attach.rate(optimizer), attach.accumulation(optimizer))
+            optimizer.learning_rate = turn(held, attach.updates(optimizer))
+        return bool(waiting)
 
+    def _run_of(self, new: Any) -> Horizon | None:
+        """The horizon, for a new plan whose lengths are open; one that is settled stays as it is."""
+        try:
+            settled_rate(new)
+        except ValueError:
+            return self._horizon
+        return None
 
-def _later(schedule: core.Schedule, updates: int, epoch: int) -> core.Schedule:
-    """The schedule from ``updates`` on; one that was shifted so in an interrupted attempt stays as it is."""
-    if isinstance(schedule, core.After) and schedule.skip == updates:
-        return schedule
-    if schedule.steps is not None and updates >= schedule.steps:
-        raise AdapterError(
-            f"keras adapter: initial_epoch={epoch} begins with update {updates}, the schedule ends at "
-            f"{schedule.steps}. Give it the length of the whole run, from epoch 0."
-        )
-    return schedule.after(updates)
+    # -- what is kept ----------------------------------------------------------------------------------------
+
+    def _restore(self, optimizer: Any, t: int) -> bool:
+        """Another callback has restored weights saved at update ``t``; find what was followed there."""
+        held = attach.rate(optimizer)
+        if not isinstance(held, Schedule):
+            return False
+        saved = None if self._backup is None else self._backup.at(t)
+        if saved is not None:
+            return self._assign(optimizer, held, plan.agreed(saved, held, t, self.on_change))
+        if isinstance(held.lr, Ruled):
+            warnings.warn(
+                f"keras adapter: weights saved at update {t} were restored, and with them no state of the rules, "
+                f"which start anew. Write Follow(..., backup={'file' if self._backup is None else self._backup.path}).",
+                stacklevel=2,
+            )
+        return False
+
+    def _save(self, optimizer: Any, t: int) -> None:
+        found = attach.rate(optimizer) if self._backup is not None else None
+        if isinstance(found, Schedule) and self._backup is not None:
+            self._backup.save(t, found)
+
+    def _write(self, optimizer: Any) -> None:
+        """Hand every log what the updates since the last call have used."""
+        start, self._logged = self._logged, attach.updates(optimizer)
+        if not self._logs or start >= self._logged:
+            return
+        rates = attach.used(attach.rate(optimizer), start, self._logged, attach.accumulation(optimizer))
+        columns = {} if rates is None else {plan.RATE: rates}
+        for name, schedule in getattr(optimizer, "schedules", {}).items():
+            columns["momentum" if name == "beta_1" else name] = schedule.values(start, self._logged)
+        for i in range(self._logged - start):
+            values = {name: column[i] for name, column in columns.items()}
+            for log in self._logs:
+                log(start + i, values)
+
+    def _warn_of_the_end(self, found: Any, t: int) -> None:
+        """Say so once if the run has outlived its schedule."""
+        if isinstance(found, Schedule) and not self._overrun and t > (found.now.steps or math.inf):
+            self._overrun = True
+            warnings.warn(
+                f"keras adapter: the run is at update {t}, the schedule ended at {found.now.steps} and holds "
+                f"{found.now(t)!r}. Give it the length of the whole run.",
+                stacklevel=2,
+            )

@@ -16,6 +16,7 @@ import keras
 
 from ratewise.core import schedule as core
 from ratewise.core.parse import from_dict
+from ratewise.core.ruled import Ruled
 from ratewise.errors import AdapterError
 from ratewise.keras.schedule import Schedule, at, settled
 
@@ -31,17 +32,25 @@ class Scheduled:
 
     drives: tuple[str, ...] = ()
     schedules: dict[str, core.Schedule]
+    given: dict[str, core.Schedule]
+    """What the run was given, before any change of plan."""
 
     def __init__(self, learning_rate: Any, **settings: Any) -> None:
-        schedules = {name: settings[name] for name in self.drives if isinstance(settings.get(name), core.Schedule)}
-        if isinstance(learning_rate, core.Schedule):
+        given = settings.pop("given", None)
+        schedules = {n: settings[n] for n in self.drives if isinstance(settings.get(n), (core.Schedule, Ruled))}
+        schedules = {name: settled(name, schedule, high=HIGHEST[name]) for name, schedule in schedules.items()}
+        if isinstance(learning_rate, (core.Schedule, Ruled)):
             learning_rate = Schedule(learning_rate, settings.get("gradient_accumulation_steps") or 1)
         numbers = settings | {name: first(schedule) for name, schedule in schedules.items()}
         super().__init__(learning_rate, **numbers)  # type: ignore[call-arg]  # Keras' class comes next
-        self.follow(schedules)
+        self.follow(schedules, given)
 
-    def follow(self, schedules: dict[str, core.Schedule]) -> None:
+    def follow(self, schedules: dict[str, core.Schedule], given: dict[str, core.Schedule] | None = None) -> None:
         """Bind hyperparameters to schedules from now on; a compiled train step must be made again.
+
+        Args:
+            schedules: By name of the hyperparameter.
+            given: What the run was given, where a change of plan has made ``schedules`` of it.
 
         Raises:
             AdapterError: This optimizer has no such hyperparameter to drive.
@@ -53,6 +62,7 @@ class Scheduled:
                     f"keras adapter: {type(self).__name__} cannot follow {name!r}. It drives {', '.join(self.drives)}."
                 )
         self.schedules = {name: settled(name, s, high=HIGHEST[name]) for name, s in schedules.items()}
+        self.given = self.schedules | (given or {})
         self._release()
 
     def build(self, variables: Any) -> None:
@@ -69,12 +79,17 @@ class Scheduled:
     def get_config(self) -> dict[str, Any]:
         """Return Keras' configuration with every schedule as plain JSON values."""
         config: dict[str, Any] = super().get_config()  # type: ignore[misc]
-        return config | {name: schedule.to_dict() for name, schedule in self.schedules.items()}
+        config |= {name: schedule.to_dict() for name, schedule in self.schedules.items()}
+        if self.given != self.schedules:
+            config["given"] = {name: schedule.to_dict() for name, schedule in self.given.items()}
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """Return the optimizer that ``get_config`` described."""
         read = {key: from_dict(config[key]) for key in cls.drives if isinstance(config.get(key), dict)}
+        if "given" in config:
+            read["given"] = {name: from_dict(schedule) for name, schedule in config["given"].items()}
         return super().from_config(config | read, custom_objects)  # type: ignore[misc]
 
     @contextmanager

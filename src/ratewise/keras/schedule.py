@@ -1,20 +1,25 @@
 """The learning rate as Keras expects it: a serializable function of the optimizer's counter.
 
 Keras evaluates it inside the compiled train step, at the optimizer's own counter. So there is no second clock
-here: a skipped update does not count, and a loaded model goes on where its optimizer stands.
+here: a skipped update does not count, and a loaded model goes on where its optimizer stands. What rules have made
+of the metrics and every change of plan are part of its configuration, because that is what Keras saves.
 """
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
 from ratewise.core import checks, schedule as core
 from ratewise.core.horizon import Horizon
 from ratewise.core.parse import from_dict
+from ratewise.core.ruled import Ruled
 from ratewise.core.shapes import Constant
 from ratewise.errors import ScheduleError
+
+Spec: TypeAlias = core.Schedule | Ruled
+"""What a learning rate may follow: a schedule, alone or with rules."""
 
 _CHECKED = 2000  # positions looked at before training; a longer schedule is sampled evenly
 
@@ -32,9 +37,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
         lr: The rate used by each optimizer update, a Ratewise schedule or a number. Finite and at least 0.
         accumulation: The optimizer's ``gradient_accumulation_steps``, at least 1.
         horizon: The run, or its number of optimizer updates: settles open and typed lengths.
+        state: For a schedule with rules, what they have made of the metrics so far: ``lr.init()``, or what
+            ``lr.observe`` returned. ``Follow(lr * rule)`` takes care of it.
 
     Raises:
-        ScheduleError: The length of ``lr`` is not known, it does not fit the horizon, or a rate is negative.
+        ScheduleError: The length of ``lr`` is not known, it does not fit the horizon, a rate is negative, or a rule
+            comes without its state.
 
     Example:
         >>> from ratewise import Linear
@@ -49,27 +57,54 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
     """
 
     def __init__(
-        self, lr: core.Schedule | float, accumulation: int = 1, horizon: Horizon | int | None = None
+        self, lr: Spec | float, accumulation: int = 1, horizon: Horizon | int | None = None, state: Any = None
     ) -> None:  # fmt: skip
         self.accumulation = checks.whole("keras adapter", "accumulation", accumulation)
-        self.lr = settled("lr", lr, horizon)
+        self.lr = settled_rate(lr, horizon)
+        self.state = _state(self.lr, state)
+        self.given = self.lr
+        """What the run was given, before any change of plan."""
+        self.history: tuple[dict[str, Any], ...] = ()
+        """Every change of plan and every cut, oldest first; see ``Follow.history``."""
+        self.now: core.Schedule = _scaled(self.lr, self.state)
+        """The schedule that the coming updates use, with the factor that the rules have come to."""
 
     def __call__(self, step: Any) -> Any:
         """Return the rate used by update ``step`` as a tensor of Keras' float type."""
-        return at(self.lr, step, self.accumulation)
+        return at(self.now, step, self.accumulation)
 
     def __repr__(self) -> str:
         accumulation = "" if self.accumulation == 1 else f", accumulation={self.accumulation}"
-        return f"Schedule({self.lr!r}{accumulation})"
+        state = "" if self.state is None else f", state={self.state!r}"
+        return f"Schedule({self.lr!r}{accumulation}{state})"
+
+    def turned(
+        self, lr: Spec, state: Any, given: Spec | None = None, entry: dict[str, Any] | None = None
+    ) -> "Schedule":
+        """Return what follows ``lr`` instead; ``entry`` goes into the history."""
+        result = Schedule(lr, self.accumulation, state=state)
+        result.given = self.given if given is None else given
+        result.history = self.history if entry is None else (*self.history, entry)
+        return result
 
     def get_config(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"lr": self.lr.to_dict(), "accumulation": self.accumulation}
+        config: dict[str, Any] = {"lr": self.lr.to_dict(), "accumulation": self.accumulation}
+        if self.state is not None:
+            config["state"] = [list(state) for state in self.state]
+        if self.given != self.lr:
+            config["given"] = self.given.to_dict()
+        if self.history:
+            config["history"] = [dict(entry) for entry in self.history]
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Schedule":
         """Return the schedule that ``get_config`` described."""
-        return cls(from_dict(config["lr"]), config["accumulation"])
+        result = cls(from_dict(config["lr"]), config["accumulation"], state=config.get("state"))
+        result.given = from_dict(config["given"]) if "given" in config else result.lr
+        result.history = tuple(config.get("history", ()))
+        return result
 
 
 def at(schedule: core.Schedule, step: Any, accumulation: int = 1) -> Any:
@@ -108,7 +143,50 @@ def settled(
     return schedule
 
 
+def settled_rate(lr: Any, horizon: Horizon | int | None = None) -> Spec:
+    """Return a learning rate as ``settled`` does, with its rules if it has any."""
+    if not isinstance(lr, Ruled):
+        return settled("lr", lr, horizon)
+    ruled = lr if horizon is None else lr.over(horizon)
+    settled("lr", ruled.schedule)
+    ruled.observe(ruled.init(), 0.0, 0)  # raises if a rule's start is not known
+    return ruled
+
+
+def base(lr: Spec) -> core.Schedule:
+    """Return the schedule without its rules."""
+    return lr.schedule if isinstance(lr, Ruled) else lr
+
+
+def _state(lr: Spec, state: Any) -> Any:
+    """The state of the rules, as tuples of numbers; None without rules."""
+    if not isinstance(lr, Ruled):
+        if state is not None:
+            raise ScheduleError(f"keras adapter: state= belongs to a schedule with rules, got it with {lr!r:.60}.")
+        return None
+    if state is None:
+        raise ScheduleError(
+            f"keras adapter: {lr.rules[0]!r:.60} needs metrics, which come only through a callback. Write "
+            "fit(..., callbacks=[Follow(lr, monitor='val_loss')]); in a loop of your own, Schedule(lr, state=state) "
+            "with state = lr.init() and then lr.observe(state, metric, updates)."
+        )
+    lr.observe(state, 0.0, 0)  # raises if it is another's
+    return tuple(tuple(numbers) for numbers in state)
+
+
+def _scaled(lr: Spec, state: Any) -> core.Schedule:
+    """The schedule with the factor of its rules; made of both each time, so that no rounding adds up."""
+    if not isinstance(lr, Ruled):
+        return lr
+    factor = lr.factor(state)
+    return lr.schedule if factor == 1 else factor * lr.schedule
+
+
 def _number(name: str, value: Any) -> float:
+    if isinstance(value, Ruled):
+        raise ScheduleError(
+            f"keras adapter: rules multiply lr alone, {name} takes a plain schedule, got {value!r:.80}."
+        )
     return checks.number("keras adapter", name, value, "a Ratewise schedule such as Cosine(0.1, 0.0, 1000) or a number")
 
 

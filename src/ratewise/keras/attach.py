@@ -1,0 +1,133 @@
+"""The optimizer that a model holds, as ``Follow`` finds it and changes it: in place.
+
+In place, because that object is also what Keras saves with the model, what a loss-scaling wrapper holds, and what
+the user may hold. A copy would lose what Keras offers no getter for, such as ``exclude_from_weight_decay``.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from ratewise.core import schedule as core
+from ratewise.core.ruled import Ruled
+from ratewise.errors import AdapterError
+from ratewise.keras.optimizers import SGD, Adam, AdamW, Scheduled
+from ratewise.keras.schedule import Schedule, Spec
+
+_SCHEDULED: dict[str, type] = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
+
+
+def inner(optimizer: Any) -> Any:
+    """Return the optimizer that makes the updates, inside mixed precision's loss scaling."""
+    if optimizer is None:
+        raise AdapterError("keras adapter: the model has no optimizer. Write compile(optimizer, ...).")
+    if hasattr(optimizer, "optimizers"):
+        raise AdapterError(
+            "keras adapter: Follow drives one optimizer, got a MultiOptimizer. "
+            "Build its members with ratewise.keras.Schedule instead."
+        )
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def updates(optimizer: Any) -> int:
+    """Return how many updates were made; added to 0, because a variable spread over replicas is no number."""
+    return int(keras.ops.add(optimizer.iterations, 0))
+
+
+def accumulation(optimizer: Any) -> int:
+    """Return how many batches make one update."""
+    return optimizer.gradient_accumulation_steps or 1
+
+
+def rate(optimizer: Any) -> Any:
+    """Return the optimizer's rate as it was given: a schedule object, a number, or None for anything else.
+
+    Read from its configuration, since the attribute ``learning_rate`` gives only the coming value.
+    """
+    found = optimizer.get_config()["learning_rate"]
+    if isinstance(found, dict):
+        found = keras.optimizers.schedules.deserialize(found)
+    known = isinstance(found, (float, keras.optimizers.schedules.LearningRateSchedule))
+    return found if known else None
+
+
+def used(found: Any, start: int, stop: int, batches: int) -> list[float] | None:
+    """Return what each update from ``start`` used of ``rate(optimizer)``; None if nobody can say.
+
+    Keras makes an update at the last of its ``batches``.
+    """
+    if isinstance(found, Schedule):
+        return found.now.values(start, stop)
+    if isinstance(found, float):
+        return [found] * (stop - start)
+    return None if found is None else [float(found(t * batches + batches - 1)) for t in range(start, stop)]
+
+
+def momentum_of(optimizer: Any) -> str:
+    """Return what the optimizer calls the hyperparameter that ``momentum=`` drives."""
+    return "momentum" if hasattr(optimizer, "momentum") else "beta_1"
+
+
+def bind(optimizer: Any, schedules: dict[str, core.Schedule], given: Any, variables: list[Any]) -> None:
+    """Turn a plain optimizer into our class of the same name, and bind the schedules.
+
+    Raises:
+        AdapterError: Keras' optimizer cannot have one of them as a schedule; nothing was changed.
+        ScheduleError: A value is outside what the hyperparameter allows.
+    """
+    kind = type(optimizer)
+    if not isinstance(optimizer, Scheduled):
+        if kind.__module__.partition(".")[0] != "keras" or kind.__name__ not in _SCHEDULED:
+            raise AdapterError(
+                f"keras adapter: {' and '.join(schedules)} can follow a schedule in Keras' SGD, Adam and AdamW, "
+                f"got {kind.__name__}. Compile with one of these, or drive lr alone."
+            )
+        if kind.__name__ == "SGD" and "momentum" in schedules and not optimizer.momentum:
+            _add_velocities(optimizer, variables)
+        optimizer.__class__ = _SCHEDULED[kind.__name__]
+    optimizer.follow(schedules, given)
+
+
+def _add_velocities(optimizer: Any, variables: list[Any]) -> None:
+    """Give an SGD that was compiled without momentum the velocities it would have had, at 0."""
+    if updates(optimizer):
+        raise AdapterError(
+            "keras adapter: this SGD has been trained with momentum=0 and has no velocities. "
+            'Compile again with SGD(momentum=0.9); "momentum" then follows the schedule.'
+        )
+    if optimizer.built:
+        optimizer.momentums = [optimizer.add_variable_from_reference(v, name="momentum") for v in variables]
+
+
+def shift(optimizer: Any, by: int, epoch: int) -> bool:
+    """Start every schedule of the optimizer ``by`` updates later; return whether anything changed."""
+    found = rate(optimizer)
+    changed = False
+    if isinstance(found, Schedule) and (later := _later(found.lr, by, epoch)) != found.lr:
+        optimizer.learning_rate = found.turned(later, found.state)
+        changed = True
+    schedules = getattr(optimizer, "schedules", {})
+    shifted = {name: _later(schedule, by, epoch) for name, schedule in schedules.items()}
+    if shifted != schedules:
+        optimizer.follow(shifted, optimizer.given)
+        changed = True
+    return changed
+
+
+def _later(spec: Spec, by: int, epoch: int) -> Any:
+    """The schedule from update ``by`` on; one that was shifted so in an interrupted attempt stays as it is."""
+    if isinstance(spec, Ruled):
+        later = _later(spec.schedule, by, epoch)
+        if later == spec.schedule:
+            return spec
+        rules = [replace(rule, start=max(rule.start - by, 0)) for rule in spec.rules]  # type: ignore[type-var, operator]
+        return Ruled(later, tuple(rules))
+    if isinstance(spec, core.After) and spec.skip == by:
+        return spec
+    if spec.steps is not None and by >= spec.steps:
+        raise AdapterError(
+            f"keras adapter: initial_epoch={epoch} begins with update {by}, the schedule ends at "
+            f"{spec.steps}. Give it the length of the whole run, from epoch 0."
+        )
+    return spec.after(by)

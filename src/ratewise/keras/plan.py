@@ -1,0 +1,115 @@
+"""Changes of plan in the middle of a run: pure functions from one ``Schedule`` to the next.
+
+Rules stay, with what they have made of the metrics so far, as long as the new plan has the same ones. Their factor
+is kept apart from the schedule, so that cuts do not add up rounding errors and a change of plan forgets none.
+"""
+
+from typing import Any
+
+from ratewise.core import schedule as core
+from ratewise.core.change import extend, side_by_side
+from ratewise.core.horizon import Updates
+from ratewise.core.ruled import Ruled
+from ratewise.errors import AdapterError, ScheduleChanged
+from ratewise.keras.schedule import Schedule, Spec, base
+
+RATE = "learning_rate"
+"""What the rate is called in history, logs and the record of changes, as Keras calls it."""
+
+
+def changed(held: Schedule, new: Spec, t: int, policy: str, what: str, given: Spec | None = None) -> Schedule:
+    """Return the schedule that goes from ``held`` to ``new`` at update ``t`` as ``ratewise.extend`` does."""
+    stay = policy in ("keep", "stretch") or _rules(new) == _rules(held.lr)
+    if stay:
+        follows, rules, state = extend(base(held.lr), base(new), t, policy), _rules(held.lr), held.state
+    else:
+        follows, rules = extend(held.now, base(new), t, policy), _rules(new)
+        state = new.init() if isinstance(new, Ruled) else None
+    return _turned(held, Ruled(follows, rules) if rules else follows, state, t, what, given)
+
+
+def decayed(held: Schedule, t: int, steps: Updates, end: float, shape: str) -> Schedule:
+    """Return the schedule that comes down to ``end`` from update ``t`` on; rules go on acting on it."""
+    factor = held.lr.factor(held.state) if isinstance(held.lr, Ruled) else 1.0
+    ramp = base(held.lr).decay_from(t, steps, end / factor, shape)
+    what = f"decay_now({steps!r}, end={end!r}, shape={shape!r})"
+    return _turned(held, _with_rules(ramp, held.lr), held.state, t, what)
+
+
+def scaled(held: Schedule, t: int, factor: float) -> Schedule:
+    """Return the schedule that is multiplied by ``factor`` from update ``t`` on."""
+    lr = _with_rules(base(held.lr).scaled_from(t, factor), held.lr)
+    return _turned(held, lr, held.state, t, f"scaled_from({factor!r})")
+
+
+def observed(held: Schedule, monitor: str, metric: float, t: int) -> Schedule:
+    """Return the schedule after its rules have seen a metric; a cut is recorded."""
+    state = held.lr.observe(held.state, metric, t)  # type: ignore[union-attr]
+    if held.lr.factor(state) == held.lr.factor(held.state):  # type: ignore[union-attr]
+        return held.turned(held.lr, state)
+    return _turned(held, held.lr, state, t, f"{monitor}={metric!r}")
+
+
+def agreed(held: Schedule, wanted: Schedule, t: int, policy: str | None) -> Schedule:
+    """Return what an optimizer goes on with that has followed ``held`` up to update ``t`` when ``wanted`` is given.
+
+    Raises:
+        ScheduleChanged: They differ, and there is no policy.
+    """
+    if wanted.lr in (held.given, held.lr):
+        kept = held.turned(held.lr, held.state)
+        kept.accumulation = wanted.accumulation
+        return kept
+    if policy is None:
+        raise refused("lr", held.now, wanted.now, t)
+    return changed(held, wanted.lr, t, policy, f"Follow(..., on_change={policy!r})", given=wanted.lr)
+
+
+def refused(name: str, held: core.Schedule, wanted: core.Schedule, t: int) -> ScheduleChanged:
+    """Return the error for another plan than the one that was followed up to update ``t``, showing both."""
+    table = side_by_side(held, wanted, t, ("followed", "given"))
+    ends = " and ".join("endless" if s.steps is None else f"{s.steps} updates" for s in (held, wanted))
+    return ScheduleChanged(
+        f"keras adapter: the optimizer has made {t} updates under another {name} schedule than the one given "
+        f"(lengths: {ends}).\n{table}\n"
+        'Write Follow(..., on_change="keep") to go on with the one that was followed, "switch" to take the given one '
+        'from here, or "stretch", "replan" or "rewarm(n)" (see ratewise.extend).'
+    )
+
+
+def held_by(found: Any, accumulation: int) -> Schedule:
+    """Return what an optimizer follows as a ``Schedule``; a number is a constant rate.
+
+    Raises:
+        AdapterError: It is a schedule of somebody else's, which cannot be changed here.
+    """
+    if isinstance(found, Schedule):
+        return found
+    if isinstance(found, float):
+        return Schedule(found, accumulation)
+    raise AdapterError(
+        f"keras adapter: the plan of {type(found).__name__} cannot be changed. Give Follow the schedule, "
+        "for example with ratewise.interop.from_keras(schedule)."
+    )
+
+
+def _turned(held: Schedule, lr: Spec, state: Any, t: int, what: str, given: Spec | None = None) -> Schedule:
+    """The next schedule, with what changes at update ``t`` written down."""
+    after = held.turned(lr, state, given)
+    entry = {
+        "at": t,
+        "what": what,
+        "old": {RATE: held.now(t)},
+        "new": {RATE: after.now(t)},
+        "end": lr.steps,
+        "was": held.lr.to_dict(),
+    }
+    return held.turned(lr, state, given, entry)
+
+
+def _rules(lr: Spec) -> tuple[Any, ...]:
+    return lr.rules if isinstance(lr, Ruled) else ()
+
+
+def _with_rules(schedule: core.Schedule, lr: Spec) -> Spec:
+    return Ruled(schedule, lr.rules) if isinstance(lr, Ruled) else schedule
