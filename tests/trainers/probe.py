@@ -45,3 +45,10 @@ class Probe(torch.nn.Module):
 def sgd(model, **settings):
     """Plain SGD over a model, at a rate that no schedule of these tests gives."""
     return torch.optim.SGD(model.parameters(), lr=0.7, **settings)
+
+
+def scalars(folder, tag):
+    """What the TensorBoard files in ``folder`` say of ``tag``: (index, value)."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    return [(event.step, event.value) for event in EventAccumulator(str(folder)).Reload().Scalars(tag)]
