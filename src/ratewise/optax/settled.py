@@ -1,0 +1,87 @@
+"""What may be given as a schedule: checked once, before anything is traced."""
+
+import math
+from typing import Any
+
+import jax
+
+from ratewise.core import checks
+from ratewise.core.horizon import Horizon
+from ratewise.core.ruled import Rule, Ruled
+from ratewise.core.schedule import Schedule
+from ratewise.core.shapes import Constant
+from ratewise.errors import AdapterError, ScheduleError
+
+Followed = Schedule | Ruled
+"""What a rate follows; other hyperparameters follow plain schedules."""
+
+MOMENTA = ("b1", "b2", "b3", "momentum", "decay")
+"""Hyperparameters of optax that lie between 0 and 1."""
+
+RATES = ("lr", "learning_rate", "weight_decay")
+"""Hyperparameters that are at least 0; any other may have any value."""
+
+_CHECKED = 2000  # positions looked at before training; a longer schedule is sampled evenly
+
+
+def settled(where: str, name: str, value: Any, horizon: Horizon | int | None = None) -> Followed:
+    """Return ``value`` as a schedule that can be called, its values found to be within their bounds.
+
+    All of a short schedule are looked at, a longer one is sampled evenly; a function of the user's own is not
+    called before its time.
+
+    Args:
+        where: The function that was called, for messages.
+        name: The hyperparameter.
+        value: A schedule, with rules or without, or a number.
+        horizon: The run that settles its length.
+
+    Raises:
+        ScheduleError: It is neither, its length is not known, or a value lies outside.
+        AdapterError: It is a rule without a schedule, or a value on a device.
+    """
+    if isinstance(value, Rule):
+        raise AdapterError(f"{where}: {name} must be a schedule times a rule, for example 0.1 * {value!r:.60}.")
+    followed = value if isinstance(value, (Schedule, Ruled)) else Constant(_number(where, name, value))
+    if horizon is not None:
+        followed = followed.over(horizon)
+    try:
+        plain(followed).values(0, 0)
+        if isinstance(followed, Ruled):
+            followed.observe(followed.init(), 0.0, 0)
+    except ScheduleError as error:
+        raise ScheduleError(f"{where}: {name}: {error} Or give {where}(..., horizon=1000).") from None
+    _check(where, name, plain(followed))
+    return followed
+
+
+def plain(followed: Followed) -> Schedule:
+    """The schedule without its rules."""
+    return followed.schedule if isinstance(followed, Ruled) else followed
+
+
+def _number(where: str, name: str, value: Any) -> float:
+    if isinstance(value, jax.Array):
+        raise AdapterError(
+            f"{where}: {name} must be known before anything is compiled, got {checks.shown(value)}. Give a Python "
+            "number; to sweep over peak rates in one compiled program use scaled(state, ...)."
+        )
+    hint = f" A function of the update is written Custom({name})." if callable(value) else ""
+    requirement = "a Ratewise schedule such as Cosine(0.1, 0.0, 1000) or a number"
+    try:
+        return checks.number(where, name, value, requirement)
+    except ScheduleError as error:
+        raise ScheduleError(f"{error}{hint}") from None
+
+
+def _check(where: str, name: str, schedule: Schedule) -> None:
+    low, high = (0.0, 1.0) if name in MOMENTA else (0.0, math.inf) if name in RATES else (-math.inf, math.inf)
+    last = math.ceil(schedule.steps) if schedule.steps is not None else 0
+    positions = [*range(0, last + 1, max(1, last // _CHECKED)), *(2**k for k in range(31) if schedule.steps is None)]
+    for t in () if "Custom(" in repr(schedule) else positions:
+        if not low <= schedule(t) <= high:
+            bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+            raise ScheduleError(
+                f"{where}: {name} must be {bounds} at every update, got {schedule(t)!r} at update {t}. "
+                f"To cut it off there, write .clip({low:g}{'' if high == math.inf else f', {high:g}'})."
+            )
