@@ -17,7 +17,7 @@ EVERYTHING = {"errors", "core", "interop", "doctor", "finder", "lab", "report", 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "core": {"errors"},
-    **{key: {"errors", "core"} for key in ADAPTERS},
+    **{key: {"errors", "core", "finder"} for key in ADAPTERS},  # the finder knows no framework: adapters drive it
     "interop": {"errors", "core"},
     "doctor": {"errors", "core", "interop"},
     "finder": {"errors", "core"},

@@ -5,6 +5,7 @@
     ├── AdapterError (RuntimeError)      a framework object that cannot follow the schedule
     │   ├── ScheduleDetached             the optimizer no longer uses the scheduled rate
     │   └── ScheduleChanged              a saved position belongs to another schedule
+    ├── FinderError (RuntimeError)       a search for a rate that cannot be made
     ├── LabError (RuntimeError)          a comparison that cannot be planned or run
     │   ├── UnknownName (LookupError)    a strategy, task or engine that does not exist
     │   ├── TaskError                    the task's model or data
@@ -49,6 +50,10 @@ class ScheduleDetached(AdapterError):
 
 class ScheduleChanged(AdapterError):
     """A saved position was made under another schedule, and no policy says how to go on."""
+
+
+class FinderError(RatewiseError, RuntimeError):
+    """A search for a learning rate that cannot be made; everything is as it was before."""
 
 
 class LabError(RatewiseError, RuntimeError):

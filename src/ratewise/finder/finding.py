@@ -1,0 +1,220 @@
+"""What a range test says: a rate and a range, or why there is none. Pure functions of the curve."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import fmean, median
+from typing import Any
+
+from ratewise.core.text import plot
+from ratewise.finder.rules import suggestions
+from ratewise.finder.sweep import FEWEST, Curve
+
+BROKEN = "lightning-as-shipped"
+"""Left out where rules are compared with each other: it differentiates on the wrong axis."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of a finder.
+
+    Args:
+        low: Lowest rate of the range that trains; None where the finder declines, as are ``high`` and ``suggestion``.
+        high: Highest rate of that range.
+        suggestion: The rate to begin with, in the range.
+        ceiling: The last rate before the loss diverged; None if it did not. Measured in the sweep, not computed
+            from curvature.
+        reason: Why this rate, or why none.
+        curve: What was measured.
+        rules: What each known rule suggests for this curve, None where it finds nothing.
+        cost: ``updates`` and ``batches`` that it took.
+        valid_for: The circumstances of the sweep: with others the rate may be another.
+    """
+
+    low: float | None
+    high: float | None
+    suggestion: float | None
+    ceiling: float | None
+    reason: str
+    curve: Curve
+    rules: Mapping[str, float | None]
+    cost: Mapping[str, int]
+    valid_for: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """``(low, high)``, or None."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
+    def spread(self) -> float | None:
+        """How many octaves the rules lie apart; None if fewer than two found anything."""
+        return spread(self.rules)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON values; a loss that is not finite becomes None."""
+        losses = [loss if math.isfinite(loss) else None for loss in self.curve.losses]
+        names = ("low", "high", "suggestion", "ceiling", "reason")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "curve": {
+                "rates": list(self.curve.rates),
+                "losses": losses,
+                "smoothed": self.curve.smoothed,
+                "planned": self.curve.planned,
+                "stopped": self.curve.stopped,
+            },
+            "rules": dict(self.rules),
+            "cost": dict(self.cost),
+            "valid_for": dict(self.valid_for),
+        }
+
+    def plot(self, width: int = 64, height: int = 12) -> str:
+        """Return the smoothed loss over the updates of the sweep, for the terminal, with the reason below.
+
+        What rises above twice the fall is cut off, so that the fall can be seen.
+        """
+        losses = self.curve.smoothed
+        if len(losses) < 2:
+            return self.reason
+        low, first = min(losses), losses[0]
+        top = first + max(first - low, 0.1 * abs(first))
+        drawn = plot(lambda t: min(losses[t], top), len(losses), width, height)
+        last = self.curve.rates[len(losses) - 1]
+        return f"{drawn}\nrates {self.curve.rates[0]:.3g} to {last:.3g}. {self.reason}"
+
+    def __str__(self) -> str:
+        if self.suggestion is None:
+            return f"no suggestion: {self.reason}"
+        return f"{self.suggestion:.3g} ({self.low:.3g} to {self.high:.3g}): {self.reason}"
+
+
+def judged(curve: Curve, cost: Mapping[str, int], valid_for: Mapping[str, Any]) -> Finding:
+    """Return what the curve says.
+
+    The suggestion is a tenth of the rate of the lowest smoothed loss, which came closest to the best rate of all known
+    rules. It never lies in the last tenth before divergence: if the loss diverges at update d of the sweep, it is at
+    most the rate of update d - 1 - ceil(d / 10).
+    """
+    rules = suggestions(curve.rates, curve.losses, curve.planned)
+    d = diverged_at(curve)
+    ceiling = curve.rates[d - 1] if d else None
+    refusal = refused(curve, d)
+    suggestion = rules["minimum"]
+    if refusal or suggestion is None:
+        return Finding(None, None, None, ceiling, refusal or _TOO_SHORT, curve, rules, cost, valid_for)
+    losses = curve.finite[:d]
+    means, width = _means(losses)
+    start, best = _start(curve), min(means)
+    n = len(losses)
+    limit = curve.rates[n - 1 - math.ceil(n / 10)] if d is not None else curve.rates[-1]
+    bottom = means.index(best)
+    begun = next(i for i, mean in enumerate(means) if mean <= start - 0.1 * (start - best))
+    capped = suggestion > limit
+    suggestion = max(min(suggestion, limit), curve.rates[0])
+    low = min(curve.rates[begun + width // 2], suggestion)
+    high = max(min(curve.rates[bottom + width // 2], limit), suggestion)
+    reason = _praise(curve, d, (start, best), capped, rules)
+    return Finding(low, high, suggestion, ceiling, reason, curve, rules, cost, valid_for)
+
+
+def diverged_at(curve: Curve) -> int | None:
+    """Return the first update of the divergence at the end of the sweep, None if it did not diverge.
+
+    It is the first of the last updates whose losses, without a gap, are above the loss at the start: the smoothed
+    loss, by which the sweep stops, notices later. A sweep that ran to its end diverged if its last loss lies above the
+    start by more than the loss had fallen.
+    """
+    losses = curve.finite
+    if not losses:
+        return 0
+    start = _start(curve)
+    if not curve.stopped and losses[-1] <= start + max(start - min(losses), 0.0):
+        return None
+    d = len(losses) if curve.stopped == "not finite" else len(losses) - 1
+    while d and losses[d - 1] > start:
+        d -= 1
+    return d
+
+
+def refused(curve: Curve, d: int | None) -> str:
+    """Return why no rate can be suggested; empty if one can."""
+    losses, low, high = curve.finite, curve.rates[0], curve.rates[-1]
+    if not losses:
+        return (
+            f"The loss was already {curve.losses[0]} at the first rate ({low:g}), so no rate can be suggested. "
+            "Check the data and the loss first."
+        )
+    if d is not None and d < FEWEST // 2:
+        return (
+            f"The loss diverged after {d} updates, at the rate {curve.rates[d]:.3g}: there is no range that trains. "
+            f"Begin lower, for example low={low / 1000:.3g}; if it diverges there too, check the data and the loss."
+        )
+    losses = losses[:d]
+    means, width = _means(losses)
+    start = _start(curve)
+    fall, noise = start - min(means), _noise(losses[: means.index(min(means)) + width])
+    seen = noise * math.sqrt(1 / width)
+    if fall <= 6 * seen or fall <= 1e-6 * abs(start):
+        if noise <= 0.01 * abs(start):
+            return (
+                f"The loss is flat: from {low:g} to {curve.rates[len(losses) - 1]:.3g} it stayed near {start:.4g}, so "
+                "nothing is seen of the rate. Near the end of a training, or when fine-tuning, that is usual: "
+                "compare short runs instead. Else check that the optimizer has the model's parameters."
+            )
+        return (
+            f"The loss is too noisy: it fell by {max(fall, 0.0):.3g} at most, single batches differ by {noise:.3g}. "
+            "Use larger batches, accumulation= or more steps=."
+        )
+    if d is None and means.index(min(means)) >= len(means) - width:
+        return (
+            f"The loss was still falling at the highest rate ({high:g}), so nothing is seen of where it stops. "
+            f"Go further up, for example high={high * 1000:g}."
+        )
+    return ""
+
+
+_TOO_SHORT = "Too few updates came before the divergence for a suggestion. Begin lower, or use more steps=."
+
+
+def _praise(
+    curve: Curve, d: int | None, fall: tuple[float, float], capped: bool, rules: Mapping[str, float | None]
+) -> str:
+    """Why the suggestion can be used, and how far."""
+    ended = f"diverged at {curve.rates[min(d, len(curve.rates) - 1)]:.3g}" if d is not None else "rose again"
+    which = (
+        "the highest rate that is not in the last tenth before it"
+        if capped
+        else "a tenth of the rate with the lowest smoothed loss"
+    )
+    octaves = spread(rules)
+    agreement = "" if octaves is None else f" The known rules lie {octaves:.1f} octaves apart."
+    return (
+        f"The loss fell from {fall[0]:.4g} to {fall[1]:.4g} and {ended}; suggested is {which}.{agreement} "
+        "A range test sees one update per rate: confirm with short runs, above all when fine-tuning."
+    )
+
+
+def spread(rules: Mapping[str, float | None]) -> float | None:
+    """Return how many octaves the rules lie apart, the broken one left out; None if fewer than two found anything."""
+    found = [rate for name, rate in rules.items() if rate and name != BROKEN]
+    return math.log2(max(found) / min(found)) if len(found) > 1 else None
+
+
+def _start(curve: Curve) -> float:
+    """The loss at rates too low to matter: the median of the first tenth, at least of three."""
+    return median(curve.finite[: max(3, curve.planned // 10)])
+
+
+def _means(losses: Sequence[float]) -> tuple[list[float], int]:
+    """Centred running means of a tenth of the points, at least of 5, and that width."""
+    width = min(max(5, len(losses) // 10), len(losses))
+    return [fmean(losses[i : i + width]) for i in range(len(losses) - width + 1)], width
+
+
+def _noise(losses: Sequence[float]) -> float:
+    """Standard deviation of single losses, from neighbours, so that a trend does not count."""
+    if len(losses) < 2:
+        return 0.0
+    return median(abs(b - a) for a, b in pairwise(losses)) / (0.6745 * math.sqrt(2))
