@@ -112,3 +112,21 @@ def fed():
             logs[self.name] = self.values[epoch]
 
     return lambda values, name="val_loss": Fed(values, name)
+
+
+@pytest.fixture(scope="session")
+def applied_at():
+    """Return a function that gives the rate which a probe's compiled step applies at each of ``updates``."""
+    import numpy as np
+
+    def measure(model, updates):
+        n = model.input_shape[-1]
+        rows, rates = np.eye(n, dtype="float32"), []
+        for i, t in enumerate(updates):
+            model.set_weights([np.zeros((n, 1), "float32")])
+            model.optimizer.iterations.assign(t)
+            model.train_on_batch(rows[i % n][None], np.zeros((1, 1), "float32"))
+            rates.append(-_weights(model)[i % n])
+        return rates
+
+    return measure

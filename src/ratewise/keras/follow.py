@@ -206,11 +206,9 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
                 f"gradient_accumulation_steps ({optimizer.gradient_accumulation_steps}) differ. "
                 f"Write Schedule(lr, accumulation={attach.accumulation(optimizer)})."
             )
-        if self.lr is not None and t and isinstance(found, Schedule):
-            wanted = plan.agreed(found, wanted, t, self.on_change)
-        elif self.lr is not None and t and self._backup is not None:  # weights that were loaded before fit
-            saved = self._backup.at(t)
-            wanted = wanted if saved is None else plan.agreed(saved, wanted, t, self.on_change)
+        held = self._kept(found, t)
+        if t and isinstance(held, Schedule):
+            wanted = held if self.lr is None else plan.agreed(held, wanted, t, self.on_change)
         bound = self._bind(optimizer, t)
         return self._assign(optimizer, found, wanted) or bound
 
@@ -222,7 +220,7 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
 
     def _assign(self, optimizer: Any, found: Any, wanted: Any) -> bool:
         """Give the optimizer the schedule ``wanted``; return whether the train step has to be made again."""
-        if self.lr is None or (isinstance(found, Schedule) and found.get_config() == wanted.get_config()):
+        if wanted is found or (isinstance(found, Schedule) and found.get_config() == wanted.get_config()):
             return False
         optimizer.learning_rate = wanted
         same = isinstance(found, Schedule) and (found.now, found.accumulation) == (wanted.now, wanted.accumulation)
@@ -318,15 +316,21 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
 
     # -- what is kept ----------------------------------------------------------------------------------------
 
+    def _kept(self, found: Any, t: int) -> Any:
+        """What was followed up to update ``t``: the backup knows, if the optimizer's own rate is as it was compiled."""
+        fresh = not isinstance(found, Schedule) or found.is_fresh
+        saved = self._backup.at(t) if t and fresh and self._backup is not None else None
+        return found if saved is None else saved
+
     def _restore(self, optimizer: Any, t: int) -> bool:
         """Another callback has restored weights saved at update ``t``; find what was followed there."""
-        held = attach.rate(optimizer)
-        if not isinstance(held, Schedule):
+        found = attach.rate(optimizer)
+        if not isinstance(found, Schedule):
             return False
-        saved = None if self._backup is None else self._backup.at(t)
-        if saved is not None:
-            return self._assign(optimizer, held, plan.agreed(saved, held, t, self.on_change))
-        if isinstance(held.lr, Ruled):
+        held = None if self._backup is None else self._backup.at(t)
+        if held is not None:
+            return self._assign(optimizer, found, plan.agreed(held, found, t, self.on_change))
+        if isinstance(found.lr, Ruled):
             warnings.warn(
                 f"keras adapter: weights saved at update {t} were restored, and with them no state of the rules, "
                 f"which start anew. Write Follow(..., backup={'file' if self._backup is None else self._backup.path}).",

@@ -78,6 +78,11 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
         state = "" if self.state is None else f", state={self.state!r}"
         return f"Schedule({self.lr!r}{accumulation}{state})"
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no plan was changed and no rule has seen a metric since it was made."""
+        return not self.history and (self.state is None or self.state == self.lr.init())  # type: ignore[union-attr]
+
     def turned(
         self, lr: Spec, state: Any, given: Spec | None = None, entry: dict[str, Any] | None = None
     ) -> "Schedule":
