@@ -3,6 +3,7 @@
 from functools import partial
 
 import pytest
+from trainers.launch import launch
 from trainers.probe import LR, RATES, scalars, sgd
 
 import ratewise as rw
@@ -161,3 +162,9 @@ def test_averaging_that_leaves_the_rate_alone_works(fit, lit):
 
     fit(Noted(), callbacks=[lit.callbacks.WeightAveraging()])
     assert used == RATES
+
+
+@pytest.mark.slow
+def test_two_processes_use_the_same_rates(tmp_path):
+    found = launch("ranks_lightning.py", 2, tmp_path)
+    assert found == [{"1": [RATES, 8], "2": [RATES, 8]}] * 2
