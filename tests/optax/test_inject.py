@@ -242,6 +242,9 @@ def test_it_prints_and_pickles():
     optimizer = ro.inject(optax.adamw, learning_rate=rw.Linear(0.1, 0.0), weight_decay=1e-4, horizon=100)
     assert repr(optimizer) == "inject(adamw, learning_rate=Linear(0.1, 0.0, 100), weight_decay=0.0001)"
     assert repr(pickle.loads(pickle.dumps(optimizer))) == repr(optimizer)
+    ruled = ro.inject(optax.sgd, learning_rate=0.1 * rw.Plateau())
+    ruled.observe(ruled.init(0.0), 1.0)
+    assert repr(pickle.loads(pickle.dumps(ruled))) == repr(ruled)
     assert isinstance(optimizer, optax.GradientTransformationExtraArgs)
 
 

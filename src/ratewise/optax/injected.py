@@ -8,6 +8,7 @@ numbers they stand for. So the dtype of the parameters decides alone, whether JA
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -165,18 +166,27 @@ class Plan:
                 f"observe: this learning rate has no rules, got {lr!r:.80}. Write inject(..., learning_rate=lr * "
                 "Plateau(0.5, patience=2))."
             )
-        sizes, name = list(map(len, lr.init())), one(state, label, "observe", lambda ours: bool(ours.rules))
+        name = one(state, label, "observe", lambda ours: bool(ours.rules))
         metric = number("observe", "metric", metric)
 
         def seen(ours: InjectState) -> InjectState:
-            if sizes != [len(flat(rule)) for rule in ours.rules]:
+            if [len(flat(rule)) for rule in ours.rules] != list(map(len, lr.init())):
                 raise AdapterError(f"observe: the state holds other rules than {lr!r:.80}. Ask the one that made it.")
-            rules = observed(lr, ours.rules, metric, ours.count)
-            coming = self.rates(ours.count, ours.scale, rules)
-            shown = {key: jnp.where(ours.count == 0, coming[key], value) for key, value in ours.rates.items()}
+            rules, shown = self._compiled_observed(ours._replace(inner_state=()), metric)
             return ours._replace(rules=rules, rates=shown)
 
         return replaced(state, lambda found, ours: seen(ours) if found == name else ours)
+
+    @cached_property
+    def _compiled_observed(self) -> Callable[..., Any]:
+        """One program instead of fifty operations; kept, since JAX keeps programs by the function they are made of."""
+        return jax.jit(self._observed)
+
+    def _observed(self, ours: InjectState, metric: Any) -> tuple[Any, Any]:
+        """The rules after a metric, and the rates that are shown: before the first update the coming ones."""
+        rules = observed(self.schedules["learning_rate"], ours.rules, metric, ours.count)  # type: ignore[arg-type]
+        coming = self.rates(ours.count, ours.scale, rules)
+        return rules, {key: jnp.where(ours.count == 0, coming[key], value) for key, value in ours.rates.items()}
 
     def rates(self, count: Any, scale: Any, rules: Any) -> dict[str, Any]:
         """Return the values that update ``count`` uses, in the dtype of ``scale``."""
@@ -219,6 +229,9 @@ class Plan:
     def __repr__(self) -> str:
         arguments = {**self.schedules, **self.settings}
         return f"inject({', '.join([self.name, *(f'{name}={value!r}' for name, value in arguments.items())])})"
+
+    def __reduce__(self) -> tuple[type["Plan"], tuple[Any, ...]]:
+        return Plan, (self.factory, self.schedules, self.settings)
 
 
 def _drives(name: str, value: Any) -> bool:

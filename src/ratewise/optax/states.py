@@ -5,6 +5,7 @@ follow is in the transformation. The one decision behind reading: states are fou
 knows, so chains, masks, accumulation and the train states of flax need no code here.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -165,7 +166,12 @@ def number(where: str, name: str, value: Any) -> Any:
     """
     if shape := getattr(value, "shape", ()):
         raise ScheduleError(f"{where}: {name} must be one number, got an array of shape {tuple(shape)}. Take its mean.")
-    return value if isinstance(value, jax.Array) else checks.plain_number(value)
+    plain = checks.plain_number(value)
+    if isinstance(plain, jax.Array):
+        return plain
+    if isinstance(plain, bool) or not isinstance(plain, (int, float)):
+        raise ScheduleError(f"{where}: {name} must be a number, got {checks.shown(value)}.")
+    return float(plain)
 
 
 def counted(count: Any) -> Any:
@@ -227,10 +233,8 @@ def _only(inside: dict[str, Any], label: str | None, where: str) -> Any:
 
 
 def _scale(scale: Any) -> Any:
-    scale = number("scaled", "scale", scale)
-    if isinstance(scale, jax.core.Tracer):
-        return scale
-    if not checks.number("scaled", "scale", float(scale) if isinstance(scale, jax.Array) else scale) > 0:
+    number("scaled", "scale", scale)
+    if not isinstance(scale, jax.core.Tracer) and not 0 < float(scale) < math.inf:
         raise ScheduleError(f"scaled: scale must be a number above 0, got {checks.shown(scale)}.")
     return scale
 
