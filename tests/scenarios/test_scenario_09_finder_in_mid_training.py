@@ -118,7 +118,7 @@ def raising_inside_the_step(run: Training) -> None:
             raise ValueError("a broken pipe")
         return run.update(batch)
 
-    with pytest.raises(FinderError, match="update 30 of the sweep, at the rate .*, raised ValueError: a broken pipe"):
+    with pytest.raises(FinderError, match=r"update 30 of the sweep, at the rate .*, raised ValueError: a broken pipe"):
         run.find(step=update)
 
 
