@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ratewise import Constant, Cosine, Linear
+from ratewise import Constant, Cosine, Linear, Plateau
 from ratewise.cli.main import run
 
 BAD = """\
@@ -168,6 +168,25 @@ def test_each_scheduler_of_a_checkpoint_is_a_block(typed, tmp_path):
     )
 
 
+def test_what_a_rule_did(typed, tmp_path):
+    torch = pytest.importorskip("torch")
+    from ratewise.torch import Scheduler
+
+    optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "name": "body"}], lr=0.1)
+    scheduler = Scheduler(optimizer, Constant(0.5) * Plateau(0.5, patience=2))
+    scheduler.observe(1.0)
+    scheduler.observe(1.1)
+    with pytest.warns(UserWarning, match="nan"):
+        scheduler.observe(float("nan"))
+    (tmp_path / "state.json").write_text(json.dumps(scheduler.state_dict()))
+    assert typed("state.json")[1] == (
+        "state.json: 0 updates made\n    follows: lr = Constant(0.5) * Plateau(factor=0.5, patience=2)\n"
+        "    next:    2.500000e-01 for update 0\n    end:     none\n    rules:   x 0.5, 1 metric not finite\n"
+        "    changed: before update 0: Plateau(factor=0.5, patience=2) after the metric nan\n"
+        "             body: 5.000000e-01 -> 2.500000e-01, ratio 0.5\n             end: none\n"
+    )
+
+
 def test_the_history_as_json(typed, tmp_path):
     (tmp_path / "state.json").write_text(json.dumps(half_way()[0].state_dict()))
     status, out, _ = typed("state.json", "--json")
@@ -198,8 +217,9 @@ def test_a_state_of_a_newer_version_says_so(typed, tmp_path):
 
 
 def test_a_name_in_a_checkpoint_cannot_fake_a_line(typed, tmp_path):
-    state = half_way()[0].state_dict()
-    state["history"][0]["what"] = "x\n    end:     after 3 updates"
+    scheduler = half_way()[0]
+    entry = {**scheduler.history[0], "what": "x\n    end:     after 3 updates"}
+    state = {**scheduler.state_dict(), "history": json.dumps([entry])}
     (tmp_path / "state.json").write_text(json.dumps({"a\nb": state}))
     out = typed("state.json")[1]
     assert "before update 1: x     end:     after 3 updates\n" in out

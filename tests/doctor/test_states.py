@@ -76,6 +76,13 @@ def test_a_schedule_for_each_group_and_other_hyperparameters():
     assert found["end"] is None
 
 
+def test_an_earlier_format_is_read_too(state):
+    texts = {key: json.loads(part) for key, part in state.items() if isinstance(part, str) and part[0] in "{[n"}
+    first = {key: part for key, part in {**state, **texts, "format": 1}.items() if key != "rules"}
+    (now,), (then,) = histories(state), histories(first)
+    assert {**then, "format": now["format"]} == now
+
+
 def test_a_function_of_the_users_own_is_not_looked_for(state):
     custom = {"type": "Custom", "function": "os:getcwd", "steps": None}
     (found,) = histories({**state, "spec": {"lr": {"*": custom}}})
@@ -93,12 +100,13 @@ def test_a_newer_format_says_so(state):
 DAMAGE = {
     "position": [-1, 1.5, None, "3", True],
     "format": [0, None, "1", [], {}],
-    "history": [None, 3, [3], [{}], [{"at": 1}], {"a": 1}],
+    "history": [None, 3, "{", "3", "[" * 100_000, [3], [{}], [{"at": 1}], {"a": 1}],
     "next_lr": [None, [], {"a": None}, {"a": float("nan")}, {"a": "x"}],
     "last_lr": [3, {"a": []}],
     "skipped": ["x", [1], float("inf")],
     "spec": [None, [], {"lr": 3}, 7],
-    "base": [None, 0.1],
+    "base": [None, 0.1, "null", "["],
+    "rules": [3, {"*": 3}, {"*": [3]}, {"*": [[]]}, {"*": [["x"]]}, "{"],
 }
 
 

@@ -102,10 +102,16 @@ def _story(state: dict[str, Any], file: str) -> str:
         lines.append(f"    used:    {_rates(state['used'])} by update {n - 1}")
     lines.append(f"    next:    {_rates(state['next'])} for update {n}")
     lines.append(f"    end:     {_length(end)}")
-    for change in state["changes"]:
+    if state["factors"]:
+        named = [f"{'' if group == '*' else f'{group:.40} '}x {x:g}" for group, x in state["factors"].items()]
+        odd = f", {state['nans']} metric{'s' * (state['nans'] != 1)} not finite" if state["nans"] else ""
+        lines.append(f"    rules:   {_few(named, ', ')}{odd}")
+    followers = [change["before"] for change in state["changes"][1:]] + [state["schedules"]]
+    for change, after in zip(state["changes"], followers, strict=False):
         lines.append(f"    changed: before update {change['at']}: {change['what']:.200}")
         lines += [f"             {line}" for line in _turns(change)]
-        lines += _followed("before", change["before"] or {})
+        if change["before"] != after:  # a rule changes the rate, not what is followed
+            lines += _followed("before", change["before"] or {})
     return "\n".join(" ".join(line.split("\n")) for line in lines)
 
 

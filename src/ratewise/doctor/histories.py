@@ -19,6 +19,7 @@ FORMATS = (1, 2)
 """The versions of a Scheduler's ``state_dict`` that are known here."""
 
 _MARKS = {"format", "position", "spec", "base", "hash"}  # what every version has
+_TEXTS = ("spec", "base", "history", "rules", "last_lr", "next_lr")  # kept as JSON text from format 2 on
 _BASE = "ratewise_base"  # what a Scheduler leaves in the groups of its optimizer
 
 
@@ -31,8 +32,9 @@ def histories(data: Any) -> list[dict[str, Any]]:
     Returns:
         One dictionary for each state: ``where`` it lies, ``format``, ``position``, ``skipped``, the ``schedules`` by
         hyperparameter and group, ``base`` rates, rates ``used`` by the last update and ``next``, the ``end`` (None if
-        endless or unknown), the ``factors`` of rules, and the ``changes``: ``at`` which update, ``what``, ``old``,
-        ``new`` and ``ratio`` by group, the ``end`` after it, and the schedules ``before``.
+        endless or unknown), the ``factors`` that rules have made, how many metrics were ``nans`` (or infinite), and
+        the ``changes``: ``at`` which update, ``what``, ``old``, ``new`` and ``ratio`` by group, the ``end`` after it,
+        and the schedules ``before``.
 
     Raises:
         AdapterError: A state was written by a newer Ratewise, or is damaged.
@@ -119,6 +121,7 @@ def _history(where: str, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(where: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    state = {key: json.loads(part) if key in _TEXTS and isinstance(part, str) else part for key, part in state.items()}
     version, position, entries = state["format"], state["position"], state["history"]
     if version not in FORMATS or type(position) is not int or position < 0 or not isinstance(entries, (list, tuple)):
         raise ValueError("format, position or history")
@@ -133,8 +136,15 @@ def _read(where: str, state: Mapping[str, Any]) -> dict[str, Any]:
         "used": None if state["last_lr"] is None else _rates(state["last_lr"]),
         "next": _rates(state["next_lr"]),
         "end": _end(state["spec"]),
+        "factors": _rates({key: math.prod(float(rule[0]) for rule in rules) for key, rules in _rules(state).items()}),
+        "nans": int(max([rule[-1] for rules in _rules(state).values() for rule in rules], default=0)),
         "changes": [_change(entry, spec) for entry, spec in zip(entries, specs, strict=False)],
     }
+
+
+def _rules(state: Mapping[str, Any]) -> dict[str, Any]:
+    """States of the rules by group: the first number of each is its factor, the last counts metrics without a value."""
+    return dict(state.get("rules", {}))
 
 
 def _change(entry: Mapping[str, Any], spec: Any) -> dict[str, Any]:
