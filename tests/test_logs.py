@@ -268,6 +268,58 @@ def test_tensorboard_reads_back_the_rates_that_the_parameters_moved_by(path, tmp
         assert found[f"lr/{name}"] == [(t, float(np.float32(row[i]))) for t, row in enumerate(moved)]
 
 
+def written(path):
+    """The rates in a file with one column, after checking that there is one row for each of 20 updates."""
+    _, *found = rows(path)
+    assert [int(t) for t, _ in found] == list(range(20))
+    return [float(rate) for _, rate in found]
+
+
+def test_optax_writes_what_the_parameters_moved_by(path):
+    optax = pytest.importorskip("optax")
+    import jax
+
+    from ratewise.optax import inject, rates
+
+    transform = inject(optax.sgd, learning_rate=LR)
+    state, moved = transform.init(jax.numpy.zeros(())), []
+    with CSVLog(path) as log:
+        for t in range(20):
+            change, state = transform.update(jax.numpy.ones(()), state)
+            moved.append(-float(change))
+            log(t, rates(state))
+    assert rows(path)[0] == ["update", "0"]  # the name that torch's log has for a single group too
+    assert written(path) == moved == pytest.approx(LR.values(0, 20), rel=1e-6)  # float32
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras 3.15 under numpy 2
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+def test_keras_writes_what_the_parameters_moved_by_also_when_it_is_resumed(path):
+    keras = pytest.importorskip("keras")
+    import numpy as np
+
+    from ratewise.keras import Follow
+
+    def fitted(epochs, model=None):
+        if model is None:
+            layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+            model = keras.Sequential([keras.Input((20,)), layer])
+            model.compile(keras.optimizers.SGD(0.7), loss=lambda y, out: keras.ops.sum(out, axis=-1))
+        eye = np.eye(20, dtype="float32")  # update t has gradient 1 in weight t alone
+        with CSVLog(path) as log:
+            for epoch in epochs:
+                part = eye[5 * epoch : 5 * epoch + 5]
+                model.fit(part, part[:, :1], batch_size=1, shuffle=False, verbose=0, callbacks=[Follow(LR, log=log)])
+        return model
+
+    model = fitted([0, 1, 2])
+    model = fitted([3], model)
+    moved = [-float(w) for w in model.get_weights()[0][:, 0]]
+    assert moved == pytest.approx(written(path), rel=1e-6)
+    assert written(path) == LR.values(0, 20)  # what torch's log says to the last digit
+
+
 def test_writing_a_row_takes_little_time(path):
     with CSVLog(path) as log:
         log(0, {"a": 0.1})

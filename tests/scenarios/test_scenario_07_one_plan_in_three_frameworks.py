@@ -158,7 +158,7 @@ def test_five_peaks_in_optax_are_one_trace():
     optax = pytest.importorskip("optax")
     import jax
 
-    from ratewise.optax import inject
+    from ratewise.optax import inject, scaled
 
     transform, traces = inject(optax.sgd, learning_rate=SPEC), []
 
@@ -169,8 +169,7 @@ def test_five_peaks_in_optax_are_one_trace():
         return optax.apply_updates(w, moved), state
 
     for peak in (1.0, 0.3, 0.1, 0.03, 0.01):
-        state = transform.init(jax.numpy.zeros(()))
-        state = state._replace(scale=jax.numpy.asarray(peak, state.scale.dtype))
+        state = scaled(transform.init(jax.numpy.zeros(())), peak)
         for t in range(20):
             w, state = update(jax.numpy.zeros(()), state)
             assert -float(w) == pytest.approx(peak * by_hand(t), rel=1e-6)
