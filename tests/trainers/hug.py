@@ -33,6 +33,13 @@ class Killed(TrainerCallback):
             raise Power
 
 
+class Feed(TrainerCallback):
+    """What a person writes: the rule gets the metric of every evaluation."""
+
+    def on_evaluate(self, args, state, control, lr_scheduler, metrics, **_):
+        lr_scheduler.observe(metrics["eval_score"])
+
+
 def rows(n):
     """A data set of ``n`` rows that say nothing."""
     return [{"x": torch.zeros(1)}] * n

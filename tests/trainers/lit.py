@@ -6,7 +6,7 @@ import lightning
 import torch
 from lightning.pytorch import callbacks, loggers
 from torch.utils.data import DataLoader
-from trainers.probe import LR, Probe, sgd
+from trainers.probe import LR, METRICS, RULED, Probe, sgd
 
 import ratewise as rw
 from ratewise.torch import Scheduler
@@ -43,6 +43,35 @@ class Killed(Module):
         if self.global_step == self.stop:
             raise Power
         return super().training_step(batch, index)
+
+
+class Monitored(Module):
+    """Lightning gives the rule a metric at every epoch's end, an epoch being one update."""
+
+    stop = None
+
+    def on_train_epoch_end(self):
+        self.log("loss", METRICS[self.current_epoch])
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == self.stop:
+            raise Power
+
+    def configure_optimizers(self):
+        optimizer = sgd(self)
+        config = {"scheduler": Scheduler(optimizer, RULED), "monitor": "loss", "reduce_on_plateau": True}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+
+class Observed(Monitored):
+    """The module gives the rule its metric itself."""
+
+    def on_train_epoch_end(self):
+        self.lr_schedulers().observe(METRICS[self.current_epoch])
+
+    def configure_optimizers(self):
+        optimizer = sgd(self)
+        return [optimizer], [Scheduler(optimizer, RULED)]
 
 
 class Grouped(Module):
@@ -84,9 +113,9 @@ class Adversaries(lightning.LightningModule):
         return optimizers, [Scheduler(optimizers[0], LR), Scheduler(optimizers[1], rw.Linear(1.0, 0.0, 4))]
 
 
-def saving(folder):
+def saving(folder, **settings):
     """Settings that save a checkpoint after every update."""
-    settings = {"every_n_train_steps": 1, "save_top_k": -1, "save_on_train_epoch_end": False}
+    settings = {"save_top_k": -1, **(settings or {"every_n_train_steps": 1, "save_on_train_epoch_end": False})}
     return {"enable_checkpointing": True, "callbacks": [callbacks.ModelCheckpoint(folder, "{step}", **settings)]}
 
 

@@ -14,6 +14,14 @@ LR = rw.Linear(1.0, 0.0, 8)
 
 RATES = LR.values(0, 8)
 
+RULED = LR * rw.Plateau(0.5, patience=2)
+
+METRICS = [3.0, 1.0, 2.0, 1.5, 1.0, 0.5, 0.25, 0.125]
+"""One after every update: the one cut is at the second evaluation in a row without improvement, after update 3."""
+
+CUT = [1.0, 0.875, 0.75, 0.625, 0.25, 0.1875, 0.125, 0.0625]
+"""The rates under RULED and METRICS, by hand: halved from update 4 on."""
+
 
 class Probe(torch.nn.Module):
     """As many weights as updates.

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState  # no
 from accelerate.tracking import GeneralTracker  # noqa: E402
 from torch.optim.lr_scheduler import LambdaLR  # noqa: E402
 from trainers.launch import run, write  # noqa: E402
-from trainers.probe import LR, Probe, scalars, sgd  # noqa: E402
+from trainers.probe import LR, METRICS, RULED, Probe, scalars, sgd  # noqa: E402
 
 from ratewise.torch import Scheduler  # noqa: E402
 
@@ -186,6 +186,21 @@ def overflowing(folder):
     return model.used[:6], scheduler.position, scheduler.skipped
 
 
+def ruled(folder):
+    """Each process has a metric of its own; the rule gets their mean."""
+    a = accelerator()
+    model = probe()
+    optimizer = sgd(model)
+    wrapped, driven, scheduler, data = a.prepare(model, optimizer, Scheduler(optimizer, RULED), loader(8))
+    for batch, metric in zip(data, METRICS, strict=True):
+        a.backward(wrapped(batch))
+        driven.step()
+        driven.zero_grad()
+        mine = torch.tensor(metric + a.process_index - (a.num_processes - 1) / 2)
+        scheduler.step(a.reduce(mine, "mean").item())
+    return model.used, scheduler.scheduler.position
+
+
 CHECKS = {
     "prepared": every_update,
     "not prepared": lambda folder: every_update(folder, prepared=False),
@@ -199,6 +214,7 @@ CHECKS = {
     "calls counted, not prepared": lambda folder: counted_calls(folder, False),
     "calls counted, split batches": lambda folder: split_batches(folder, "step"),
     **{f"killed {stop}": lambda folder, stop=stop: killed_and_resumed(folder, stop) for stop in range(1, 8, 3)},
+    "ruled": ruled,
     "overflowing": overflowing,
     "trackers": trackers,  # the last: end_training ends the process group
 }

@@ -2,7 +2,7 @@
 
 import pytest
 from trainers.launch import launch
-from trainers.probe import RATES
+from trainers.probe import CUT, RATES
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +43,10 @@ def test_below_the_wrapper_calls_are_counted_once_for_every_process(found):
     """The limit of clock="step": give the loop the scheduler that was not prepared."""
     expected = [[1.0, 0.75, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0], 16] if len(found) == 2 else [RATES, 8]
     assert [rank["calls counted, prepared"] for rank in found] == [expected] * len(found)
+
+
+def test_a_rule_that_gets_the_mean_metric_cuts_at_the_same_update_on_every_rank(found):
+    assert [rank["ruled"] for rank in found] == [[CUT, 8]] * len(found)
 
 
 def test_updates_that_a_scaler_skips_do_not_count(found):

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from trainers.probe import LR, RATES, scalars, sgd
+from trainers.probe import CUT, LR, METRICS, RATES, RULED, scalars, sgd
 
 import ratewise as rw
 from ratewise.errors import ScheduleChanged
@@ -67,6 +67,30 @@ def test_another_schedule_than_the_saved_one_is_an_error_unless_a_policy_is_give
     model = hug.Model()
     train(model, half, resume=saved, on_change="switch")
     assert model.probe.used == RATES[:3] + half.values(3, 8)
+
+
+@pytest.mark.parametrize("stop", [None, 3])
+def test_a_callback_gives_the_metric_of_every_evaluation_to_the_rule(stop, hug, tmp_path):
+    class Evaluated(hug.Trainer):
+        def evaluate(self, *_, **__):
+            metrics = {"eval_score": METRICS[self.state.global_step - 1]}
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            return metrics
+
+    def train(*callbacks, resume=None):
+        model = hug.Model()
+        scheduler = Scheduler(sgd(model), RULED)
+        steps = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+        Evaluated(
+            model, hug.arguments(tmp_path, **steps), train_dataset=hug.rows(4), eval_dataset=hug.rows(1),
+            optimizers=(scheduler.optimizer, scheduler), callbacks=[hug.Feed(), *callbacks],
+        ).train(resume_from_checkpoint=resume)  # fmt: skip
+        return model.probe.used
+
+    if stop:
+        with pytest.raises(hug.Power):
+            train(hug.Killed(stop))
+    assert train(resume=str(tmp_path / f"checkpoint-{stop}") if stop else None) == CUT
 
 
 def test_the_norm_of_gradients_is_clipped_and_the_rate_is_untouched(train, hug):

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 from trainers.launch import launch
-from trainers.probe import LR, RATES, scalars, sgd
+from trainers.probe import CUT, LR, RATES, scalars, sgd
 
 import ratewise as rw
 from ratewise.errors import ScheduleChanged, ScheduleDetached
@@ -65,7 +65,7 @@ def test_another_schedule_than_the_saved_one_is_an_error_unless_a_policy_is_give
     fit(lit.Module(), max_steps=3, **lit.saving(tmp_path))
     resumed = {"ckpt_path": tmp_path / "step=3.ckpt", **lit.saving(tmp_path)}
     half = rw.Linear(0.5, 0.0, 8)
-    with pytest.raises(ScheduleChanged, match=r"position 3 .* saved 6.25.* here 3.125"):
+    with pytest.raises(ScheduleChanged, match=r"position 3 .*\n.*\n +3  6\.25.* 3\.125"):
         fit(lit.Module(half), **resumed)
 
     class Switched(lit.Module):
@@ -76,6 +76,35 @@ def test_another_schedule_than_the_saved_one_is_an_error_unless_a_policy_is_give
     module = Switched()
     fit(module, **resumed)
     assert module.probe.used == RATES[:3] + half.values(3, 8)
+
+
+@pytest.mark.parametrize("kind", ["Monitored", "Observed"])
+def test_a_rule_gets_the_metric_of_every_epoch_and_cuts_the_schedule(kind, fit, lit):
+    module = getattr(lit, kind)()
+    trainer = fit(module, batches=1, epochs=8)
+    assert module.probe.used == CUT
+    (cut,) = trainer.lr_scheduler_configs[0].scheduler.history
+    assert (cut["at"], cut["old"], cut["new"]) == (4, {"0": 0.5}, {"0": 0.25})
+
+
+def resumed(kind, fit, lit, folder):
+    """Killed in the middle of the rule's patience, after the first of two evaluations without improvement."""
+    first, module = getattr(lit, kind)(), getattr(lit, kind)()
+    first.stop = 3
+    settings = {**lit.saving(folder, every_n_epochs=1, save_on_train_epoch_end=True), "batches": 1, "epochs": 8}
+    with pytest.raises(lit.Power):
+        fit(first, **settings)
+    fit(module, ckpt_path=folder / "step=3.ckpt", **settings)
+    return module.probe.used
+
+
+def test_a_run_killed_in_the_middle_of_the_patience_cuts_at_the_same_update(fit, lit, tmp_path):
+    assert resumed("Observed", fit, lit, tmp_path) == CUT
+
+
+def test_lightning_itself_loses_the_metric_of_the_epoch_that_it_saved(fit, lit, tmp_path):
+    """It saves before it gives the metric away, and does not make up for that; torch's own rule loses it too."""
+    assert resumed("Monitored", fit, lit, tmp_path) == RATES[:5] + [rate / 2 for rate in RATES[5:]]
 
 
 def test_the_monitor_logs_the_rate_of_update_t_at_index_t(fit, tmp_path, lit):
