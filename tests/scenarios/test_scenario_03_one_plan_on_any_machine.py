@@ -50,8 +50,9 @@ def test_one_device_with_and_without_accumulation(weight, micro, calls):
 
 
 ACCELERATE = """
-import json
+import json, sys
 import torch
+sys.modules["deepspeed"] = None  # Accelerate imports it where it is installed; here it is not to run
 from accelerate import Accelerator
 from ratewise import Linear
 from ratewise.torch import Scheduler

@@ -4,6 +4,8 @@ The log must show the rate that the update used, also where the rate jumps; and 
 warm-up, not the peak.
 """
 
+import sys
+
 import pytest
 import torch
 
@@ -22,8 +24,9 @@ def test_the_restart_lies_between_updates_3_and_4():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the trainer itself
-def test_hugging_face_logs_the_rate_that_was_used(tmp_path):
+def test_hugging_face_logs_the_rate_that_was_used(tmp_path, monkeypatch):
     pytest.importorskip("transformers")
+    monkeypatch.setitem(sys.modules, "deepspeed", None)  # Accelerate imports it where it is there; it is not to run
     from trainers import hug
 
     trainer = hug.train(tmp_path, model := hug.Model(), RESTARTS)
