@@ -104,3 +104,10 @@ def test_resuming_between_overflows_gives_the_same_rates_and_count(stop, growth_
     assert scheduler.position == 5
     if not overflows[stop]:  # what is skipped between loading and the first update after it may go uncounted
         assert scheduler.skipped == 4
+
+
+def test_a_disabled_scaler_skips_nothing(weight):
+    optimizer, amp = torch.optim.SGD([weight()], lr=0.1), torch.amp.GradScaler("cpu", enabled=False)
+    scheduler = Scheduler(optimizer, LR, scaler=amp)
+    assert updates(optimizer, amp, [False] * 3) == LR.values(0, 3)
+    assert (scheduler.position, scheduler.skipped) == (3, 0)

@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import sys
 import threading
 
 import pytest
@@ -147,6 +148,26 @@ def test_a_wrapper_that_steps_an_inner_optimizer_is_one_update_where_the_loop_st
     times = 2 if kind is Twice else 1
     assert used == pytest.approx([times * LR(t) for t in range(4)], rel=1e-9)
     assert scheduler.position == 4
+
+
+def test_attached_to_the_inner_optimizer_every_inner_step_is_an_update(weight):
+    optimizer = Twice([weight()], torch.optim.SGD, lr=0.1)
+    scheduler = Scheduler(optimizer.inner, LR)
+    p, closure = gradient_of_one(optimizer)
+    optimizer.step(closure)
+    assert -p.item() == pytest.approx(LR(0) + LR(1), rel=1e-12)
+    assert scheduler.position == 2
+
+
+def test_an_optimizer_that_took_the_groups_over_is_caught_when_it_begins_again(sgd):
+    optimizer = sgd()
+    Scheduler(optimizer, LR)
+    other = torch.optim.SGD(optimizer.param_groups, lr=1.0)  # the very groups: their rate stands still from here on
+    p, _ = gradient_of_one(other)
+    p.grad = torch.ones_like(p)
+    other.step()
+    with pytest.raises(ScheduleDetached, match="SGD steps parameters that follow a schedule"):
+        other.step()
 
 
 class Lookahead:
@@ -382,6 +403,32 @@ def test_training_loops_in_several_threads_do_not_meet(sgd, applied):
     for thread in threads:
         thread.join()
     assert results == {name: [lr.values(0, 100)] * 4 for name in range(3)}
+
+
+def test_schedulers_come_and_go_in_one_thread_while_others_train(sgd, applied):
+    errors, usual = [], sys.getswitchinterval()
+
+    def loop():
+        try:
+            for _ in range(20):
+                pairs = [(optimizer, Scheduler(optimizer, LR)) for optimizer in (sgd(), sgd(), sgd())]
+                for optimizer, _ in pairs:
+                    assert applied(optimizer, 2) == LR.values(0, 2)
+                assert applied(sgd(lr=0.7)) == [0.7]
+                pairs[0][1].detach()
+        except Exception as error:
+            errors.append(error)
+
+    sys.setswitchinterval(1e-6)  # as unfriendly as possible
+    try:
+        threads = [threading.Thread(target=loop) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(usual)
+    assert errors == []
 
 
 class Numbers(torch.utils.data.Dataset):
