@@ -141,6 +141,8 @@ class Memory:
             return self._owner
         if isinstance(thing, _FEEDERS):
             return self._feeder
+        if type(thing).__module__.startswith("ratewise.torch.") and thing is not WATCH and hasattr(thing, "__dict__"):
+            return self._owner  # what a Scheduler is made of
         return self._generator if _reader(thing) else None
 
     def _owner(self, owner: Any) -> list[Any]:
@@ -215,7 +217,7 @@ class Memory:
             return []
         grad = tensor.grad if tensor.is_leaf else None
         requires_grad, alias = tensor.requires_grad, tensor.detach()
-        self._bytes(alias)
+        self._bytes(tensor)
 
         def undo() -> None:
             if _placed(tensor) != _placed(alias):
@@ -234,7 +236,7 @@ class Memory:
             storage = tensor.untyped_storage()
             key = (storage.device, storage.data_ptr())
         except (NotImplementedError, RuntimeError):  # sparse, or a kind of its own
-            kept = tensor.clone()
+            kept = tensor.detach().clone()
             self._undo.append(partial(tensor.copy_, kept))
             return
         if storage.nbytes() == 0 or key in self._storages:
