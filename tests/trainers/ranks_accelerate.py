@@ -186,19 +186,21 @@ def overflowing(folder):
     return model.used[:6], scheduler.position, scheduler.skipped
 
 
-def ruled(folder):
-    """Each process has a metric of its own; the rule gets their mean."""
+def ruled(folder, wrapped_too=False):
+    """Each process has a metric of its own; the rule gets their mean, from the Scheduler itself or its wrapper."""
     a = accelerator()
     model = probe()
     optimizer = sgd(model)
-    wrapped, driven, scheduler, data = a.prepare(model, optimizer, Scheduler(optimizer, RULED), loader(8))
+    scheduler = Scheduler(optimizer, RULED)
+    wrapped, driven, prepared, data = a.prepare(model, optimizer, scheduler, loader(8))
+    feed = prepared.step if wrapped_too else scheduler.observe
     for batch, metric in zip(data, METRICS, strict=True):
         a.backward(wrapped(batch))
         driven.step()
         driven.zero_grad()
         mine = torch.tensor(metric + a.process_index - (a.num_processes - 1) / 2)
-        scheduler.step(a.reduce(mine, "mean").item())
-    return model.used, scheduler.scheduler.position
+        feed(a.reduce(mine, "mean").item())
+    return model.used, scheduler.position
 
 
 CHECKS = {
@@ -215,6 +217,7 @@ CHECKS = {
     "calls counted, split batches": lambda folder: split_batches(folder, "step"),
     **{f"killed {stop}": lambda folder, stop=stop: killed_and_resumed(folder, stop) for stop in range(1, 8, 3)},
     "ruled": ruled,
+    "ruled through the wrapper": lambda folder: ruled(folder, True),
     "overflowing": overflowing,
     "trackers": trackers,  # the last: end_training ends the process group
 }

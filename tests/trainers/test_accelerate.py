@@ -49,6 +49,11 @@ def test_a_rule_that_gets_the_mean_metric_cuts_at_the_same_update_on_every_rank(
     assert [rank["ruled"] for rank in found] == [[CUT, 8]] * len(found)
 
 
+def test_the_wrapper_gives_a_metric_once_for_every_process(found):
+    """So the patience is over too early: call observe of the Scheduler itself."""
+    assert [rank["ruled through the wrapper"] == [CUT, 8] for rank in found] == [len(found) == 1] * len(found)
+
+
 def test_updates_that_a_scaler_skips_do_not_count(found):
     used = [0.0, 1.0, 0.875, 0.0, 0.75, 0.625]
     assert [rank["overflowing"] for rank in found] == [[used, 4, 2]] * len(found)
