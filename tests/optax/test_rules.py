@@ -205,11 +205,10 @@ def scales(optimizer, metrics):
     {"patience": 2}, {"patience": 0}, {"patience": 1, "cooldown": 2}, {"patience": 1, "min_scale": 0.3},
     {"patience": 2, "window": 3}, {"patience": 1, "rtol": 0.1, "atol": 0.01}, {"patience": 1, "factor": 0.3},
 ], ids=str)  # fmt: skip
-@pytest.mark.parametrize("seed", range(2))
-def test_it_does_what_optax_does_to_the_last_bit(settings, seed):
-    noise = np.random.default_rng(seed).normal(size=60)
+def test_it_does_what_optax_does_to_the_last_bit(settings):
+    noise = np.random.default_rng(0).normal(size=60)
     metrics = jnp.array(np.exp(-np.arange(60) / 30) + 0.1 * noise)
-    metrics = metrics.at[20 + seed].set(jnp.nan)
+    metrics = metrics.at[20].set(jnp.nan)
     settings = {"factor": 0.5, "rtol": 1e-4, **settings}
     theirs = {"accumulation_size" if name == "window" else name: value for name, value in settings.items()}
     expected = scales(optax.contrib.reduce_on_plateau(**theirs), metrics)
