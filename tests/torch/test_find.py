@@ -169,7 +169,7 @@ def test_accumulation_is_one_update_of_the_large_batch() -> None:
         settings = {"accumulation": accumulation, "high": 1e5}
         findings.append(find_lr(model, optimizer, functional.cross_entropy, doubled, **settings))
     assert findings[0].curve.losses == pytest.approx(findings[1].curve.losses, rel=1e-9)
-    assert findings[0].valid_for["examples per update"] == findings[1].valid_for["examples per update"] == 32
+    assert findings[0].valid_for["examples_per_update"] == findings[1].valid_for["examples_per_update"] == 32
     assert findings[0].cost["batches"] == 2 * findings[0].cost["updates"] == 2 * findings[1].cost["batches"]
 
 
@@ -290,7 +290,7 @@ def test_a_batch_may_be(shape: str) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     finding = find_lr(model, optimizer, loss, [form(x, y) for x, y in BATCHES], steps=20)
     assert len(set(finding.curve.losses)) >= 19
-    assert finding.valid_for["examples per update"] == 16
+    assert finding.valid_for["examples_per_update"] == 16
 
 
 def test_a_model_that_writes_into_its_input_does_not_spoil_the_batches() -> None:
@@ -526,6 +526,20 @@ def closing(model, optimizer):
         return optimizer.step(closure)
 
     return step
+
+
+def test_a_model_spread_over_processes_is_refused() -> None:
+    fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg")  # torch's own, for one of two processes
+    torch.distributed.init_process_group("fake", store=fake.FakeStore(), rank=0, world_size=2)
+    try:
+        model, _ = training()
+        spread = nn.parallel.DistributedDataParallel(model)
+        optimizer = torch.optim.SGD(spread.parameters(), lr=0.1)
+        with pytest.raises(FinderError, match="spread over several processes.*Find the rate in one process"):
+            find_lr(spread, optimizer, LOSS, BATCHES)
+        assert find_lr(*training(), LOSS, BATCHES).suggestion is not None
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_what_cannot_be_remembered_is_refused_before_anything_is_done() -> None:

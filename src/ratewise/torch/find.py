@@ -27,6 +27,8 @@ from ratewise.torch.watch import WATCH
 
 METHODS = ("range",)
 
+_SPREAD = ("DistributedDataParallel", "FullyShardedDataParallel", "DTensor")
+
 _WRAPPERS = ("AcceleratedOptimizer", "LightningOptimizer")  # they step the optimizer that they hold
 
 
@@ -174,7 +176,7 @@ class TorchTrainable:
     def _next(self) -> Any:
         batch = _fresh(next(self._stream), self._device)
         self.batches += 1
-        self.valid_for.setdefault("examples per update", _examples(batch) * self._accumulation)
+        self.valid_for.setdefault("examples_per_update", _examples(batch) * self._accumulation)
         return batch
 
     def _own(self, batch: Any) -> float:
@@ -216,7 +218,7 @@ class TorchTrainable:
             "weight_decay": [float(group["weight_decay"]) for group in self._groups if "weight_decay" in group],
         }
         if scheduler is not None:
-            found["at update"] = scheduler.position
+            found["at_update"] = scheduler.position
         return found
 
 
@@ -246,10 +248,24 @@ def _check_trainable(model: Any, optimizer: Any) -> None:
             "find_lr: the optimizer has none of the model's parameters. Make it from this model: "
             f"{type(optimizer).__name__}(model.parameters(), ...)."
         )
+    if _spread(model, inside):
+        raise FinderError(
+            "find_lr: the model is spread over several processes, and one that stops its sweep earlier would leave the "
+            "others waiting. Find the rate in one process before wrapping the model; for the same batch size give "
+            "accumulation= the number of processes."
+        )
     if not any(p.requires_grad for p in stepped):
         raise FinderError(
             "find_lr: every parameter of the optimizer is frozen, so there is nothing to train. Set requires_grad."
         )
+
+
+def _spread(model: nn.Module, parameters: list[Any]) -> bool:
+    """Whether an update of this model waits for other processes."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return False
+    kinds = {type(x).__name__ for x in (*model.modules(), *parameters)}
+    return torch.distributed.get_world_size() > 1 and not kinds.isdisjoint(_SPREAD)
 
 
 def _unwrapped(optimizer: Any) -> Any:
