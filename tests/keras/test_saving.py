@@ -90,3 +90,38 @@ def test_a_checkpoint_restored_during_fit_finds_the_followed_optimizer(probe, tr
     resumed, _ = train(second, 3, start=6, epochs=3, callbacks=callbacks)
     whole, _ = train(probe(9, keras.optimizers.SGD(0.3)), 9, callbacks=[rk.Follow(LR, momentum=MOMENTUM)])
     assert near(whole) == resumed
+
+
+RULED = rw.Linear(1.0, 0.0, 12) * rw.Plateau(0.5, patience=1)
+METRICS = [1.0, 1.0, 0.5, 0.6, 0.6, 0.6]
+RULED_RATES = [RULED(t) * [1.0, 1.0, 0.5, 0.5, 0.25, 0.125][t // 2] for t in range(12)]
+
+
+@pytest.mark.slow
+def test_a_model_saved_after_a_cut_goes_on_at_the_cut_rate_in_a_fresh_process(probe, train, near, fed, tmp_path):
+    model = probe(12, keras.optimizers.SGD(0.3))
+    train(model, 2, epochs=3, callbacks=[fed(METRICS), rk.Follow(RULED, momentum=0.0)])
+    model.save(tmp_path / "cut.keras")
+    fresh = in_a_fresh_process(tmp_path / "cut.keras")
+    assert fresh.returncode == 0, fresh.stderr
+    expected = RULED_RATES[:6] + [RULED(t) / 2 for t in range(6, 12)]  # no metric is observed there
+    assert near(expected) == [-w for w in json.loads(fresh.stdout)]
+
+
+@pytest.mark.parametrize("killed", [1, 5, 7])
+def test_a_run_killed_within_an_epoch_goes_on_from_the_model_saved_there(probe, train, near, fed, killed, tmp_path):
+    class Kill(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if int(self.model.optimizer.iterations) == killed:
+                self.model.save(tmp_path / "model.keras")
+                raise KeyboardInterrupt
+
+    model = probe(12, keras.optimizers.SGD(0.3), run_eagerly=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, 2, epochs=6, callbacks=[fed(METRICS), rk.Follow(RULED, momentum=0.0), Kill()])
+    loaded, epoch = keras.models.load_model(tmp_path / "model.keras"), killed // 2
+    loaded.compile(loaded.optimizer, loaded.loss, run_eagerly=True)  # the same optimizer: nothing of it is reset
+    callbacks = [fed(METRICS), rk.Follow(RULED, momentum=0.0)]
+    train(loaded, 1, start=killed, epochs=epoch + 1, initial_epoch=epoch, callbacks=callbacks)
+    weights, _ = train(loaded, 2, start=2 * epoch + 2, epochs=6, initial_epoch=epoch + 1, callbacks=callbacks)
+    assert near(RULED_RATES) == [-w for w in weights]

@@ -4,6 +4,7 @@ In place, because that object is also what Keras saves with the model, what a lo
 the user may hold. A copy would lose what Keras offers no getter for, such as ``exclude_from_weight_decay``.
 """
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -69,13 +70,14 @@ def momentum_of(optimizer: Any) -> str:
     return "momentum" if hasattr(optimizer, "momentum") else "beta_1"
 
 
-def bind(optimizer: Any, schedules: dict[str, core.Schedule], given: Any, variables: list[Any]) -> None:
-    """Turn a plain optimizer into our class of the same name, and bind the schedules.
+def bind(model: Any, schedules: dict[str, core.Schedule], given: dict[str, core.Schedule]) -> None:
+    """Turn a model's plain optimizer into our class of the same name, and bind the schedules.
 
     Raises:
         AdapterError: Keras' optimizer cannot have one of them as a schedule; nothing was changed.
         ScheduleError: A value is outside what the hyperparameter allows.
     """
+    optimizer = inner(model.optimizer)
     kind = type(optimizer)
     if not isinstance(optimizer, Scheduled):
         if kind.__module__.partition(".")[0] != "keras" or kind.__name__ not in _SCHEDULED:
@@ -84,12 +86,12 @@ def bind(optimizer: Any, schedules: dict[str, core.Schedule], given: Any, variab
                 f"got {kind.__name__}. Compile with one of these, or drive lr alone."
             )
         if kind.__name__ == "SGD" and "momentum" in schedules and not optimizer.momentum:
-            _add_velocities(optimizer, variables)
+            _add_velocities(optimizer, model)
         optimizer.__class__ = _SCHEDULED[kind.__name__]
     optimizer.follow(schedules, given)
 
 
-def _add_velocities(optimizer: Any, variables: list[Any]) -> None:
+def _add_velocities(optimizer: Any, model: Any) -> None:
     """Give an SGD that was compiled without momentum the velocities it would have had, at 0."""
     if updates(optimizer):
         raise AdapterError(
@@ -97,7 +99,10 @@ def _add_velocities(optimizer: Any, variables: list[Any]) -> None:
             'Compile again with SGD(momentum=0.9); "momentum" then follows the schedule.'
         )
     if optimizer.built:
-        optimizer.momentums = [optimizer.add_variable_from_reference(v, name="momentum") for v in variables]
+        strategy = getattr(model, "distribute_strategy", None)  # TensorFlow's; variables belong to its scope
+        with strategy.scope() if strategy is not None else nullcontext():
+            variables = model.trainable_variables
+            optimizer.momentums = [optimizer.add_variable_from_reference(v, name="momentum") for v in variables]
 
 
 def shift(optimizer: Any, by: int, epoch: int) -> bool:

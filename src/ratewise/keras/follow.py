@@ -233,7 +233,7 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         held, given = dict(getattr(optimizer, "schedules", {})), dict(getattr(optimizer, "given", {}))
         follows = held | {name: self._agreed(name, held, given, new, t) for name, new in wanted.items()}
         if follows != held:
-            attach.bind(optimizer, follows, given | wanted, self.model.trainable_variables)
+            attach.bind(self.model, follows, given | wanted)
         return follows != held
 
     def _agreed(self, name: str, held: Any, given: Any, new: Any, t: int) -> Any:

@@ -59,15 +59,22 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
     def __init__(
         self, lr: Spec | float, accumulation: int = 1, horizon: Horizon | int | None = None, state: Any = None
     ) -> None:  # fmt: skip
-        self.accumulation = checks.whole("keras adapter", "accumulation", accumulation)
-        self.lr = settled_rate(lr, horizon)
-        self.state = _state(self.lr, state)
-        self.given = self.lr
+        accumulation = checks.whole("keras adapter", "accumulation", accumulation)
+        lr = settled_rate(lr, horizon)
+        self._hold(lr, accumulation, _state(lr, state), lr, ())
+
+    def _hold(
+        self, lr: Spec, accumulation: int, state: Any, given: Spec, history: Iterable[dict[str, Any]]
+    ) -> "Schedule":
+        """Take values that have been checked; Keras makes a schedule from its configuration again and again."""
+        self.lr, self.accumulation, self.state = lr, accumulation, state
+        self.given = given
         """What the run was given, before any change of plan."""
-        self.history: tuple[dict[str, Any], ...] = ()
+        self.history = tuple(history)
         """Every change of plan and every cut, oldest first; see ``Follow.history``."""
-        self.now: core.Schedule = _scaled(self.lr, self.state)
+        self.now: core.Schedule = _scaled(lr, state)
         """The schedule that the coming updates use, with the factor that the rules have come to."""
+        return self
 
     def __call__(self, step: Any) -> Any:
         """Return the rate used by update ``step`` as a tensor of Keras' float type."""
@@ -87,10 +94,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
         self, lr: Spec, state: Any, given: Spec | None = None, entry: dict[str, Any] | None = None
     ) -> "Schedule":
         """Return what follows ``lr`` instead; ``entry`` goes into the history."""
-        result = Schedule(lr, self.accumulation, state=state)
-        result.given = self.given if given is None else given
-        result.history = self.history if entry is None else (*self.history, entry)
-        return result
+        lr = lr if lr == self.lr else settled_rate(lr)
+        history = self.history if entry is None else (*self.history, entry)
+        given = self.given if given is None else given
+        return Schedule.__new__(Schedule)._hold(lr, self.accumulation, state, given, history)
 
     def get_config(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -106,10 +113,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Schedule":
         """Return the schedule that ``get_config`` described."""
-        result = cls(from_dict(config["lr"]), config["accumulation"], state=config.get("state"))
-        result.given = from_dict(config["given"]) if "given" in config else result.lr
-        result.history = tuple(config.get("history", ()))
-        return result
+        lr, state = from_dict(config["lr"]), config.get("state")
+        given = from_dict(config["given"]) if "given" in config else lr
+        state = state if state is None else _state(lr, state)
+        return cls.__new__(cls)._hold(lr, config["accumulation"], state, given, config.get("history", ()))
 
 
 def at(schedule: core.Schedule, step: Any, accumulation: int = 1) -> Any:
