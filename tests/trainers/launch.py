@@ -10,11 +10,14 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def launch(script, processes, folder, timeout=240):
-    """Run ``script`` with a folder of its own; returns what each rank wrote with ``write``, in order of ranks.
+def launch(script, processes, folder):
+    """Run ``script`` with a folder of its own; returns what each rank wrote with ``write``, in order of ranks."""
+    outputs(HERE / script, processes, str(folder))
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(processes)]
 
-    Whatever happens, no process is left behind.
-    """
+
+def outputs(script, processes, *arguments, timeout=240):
+    """Run ``script`` and return what each rank said. Whatever happens, no process is left behind."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -27,20 +30,20 @@ def launch(script, processes, folder, timeout=240):
     path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     running = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(HERE / script), str(folder)],
+            [sys.executable, "-W", "ignore", str(script), *arguments],
             env={**os.environ, **common, "PYTHONPATH": path, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(processes)
     ]  # fmt: skip
     try:
-        said = [process.communicate(timeout=timeout)[0] for process in running]
+        said = [process.communicate(timeout=timeout) for process in running]
     finally:
         for process in running:
             process.kill()
             process.wait()
-    assert [process.returncode for process in running] == [0] * processes, "\n".join(said)[-5000:]
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(processes)]
+    assert [process.returncode for process in running] == [0] * processes, "\n".join(e for _, e in said)[-5000:]
+    return [out for out, _ in said]
 
 
 def run(checks, folder):
