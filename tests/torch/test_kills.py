@@ -122,6 +122,35 @@ def test_stopping_anywhere_and_loading_in_any_order_gives_the_same_run(stops, te
     assert moves == expected
 
 
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype_again", [None, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("clock_again", ["hooks", "step"])
+def test_a_run_may_go_on_with_rates_held_otherwise_and_on_another_clock(dtype, dtype_again, clock_again):
+    def made(dtype, clock="hooks"):
+        rate = 0.1 if dtype is None else torch.tensor(0.1, dtype=dtype)
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))], lr=rate)
+        return optimizer, Scheduler(optimizer, LR, clock=clock)
+
+    def rounded(value, dtype):
+        return value if dtype is None else torch.tensor(value, dtype=dtype).item()
+
+    optimizer, scheduler = made(dtype)
+    used = update(optimizer, 3)
+    states = through_torch(optimizer.state_dict()), through_json(scheduler.state_dict())
+    optimizer, scheduler = made(dtype_again, clock_again)
+    optimizer.load_state_dict(states[0])
+    scheduler.load_state_dict(states[1])
+    (p,) = optimizer.param_groups[0]["params"]
+    for t in range(3, 6):
+        p.data.zero_()
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+        scheduler.step()
+        assert -p.item() == rounded(LR(t), dtype_again)
+    assert scheduler.position == 6
+    assert -sum(move for (move,) in used) == pytest.approx(sum(LR.values(0, 3)), rel=1e-6)
+
+
 # -- checkpoints that are not whole --------------------------------------------------------------------------
 
 

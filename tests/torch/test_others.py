@@ -328,6 +328,26 @@ def test_muon_for_matrices_and_adamw_for_the_rest_follow_their_own_schedules():
     assert [s.position for s in schedulers] == [6, 6]
 
 
+def test_optimizers_that_step_inside_backward_follow_each_for_itself():
+    model = torch.nn.Sequential(*(torch.nn.Linear(1, 1, bias=False, dtype=torch.float64) for _ in range(2)))
+    optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in model.parameters()}
+    schedulers = [Scheduler(optimizer, LR) for optimizer in optimizers.values()]
+    used = []
+
+    def step(p):
+        before, gradient = p.item(), p.grad.item()
+        optimizers[p].step()
+        optimizers[p].zero_grad()
+        used.append((before - p.item()) / gradient)
+
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(step)
+    for _ in range(3):
+        model(torch.ones(1, 1, dtype=torch.float64)).sum().backward()
+    assert used == pytest.approx([LR(t) for t in range(3) for _ in range(2)], rel=1e-9)
+    assert [s.position for s in schedulers] == [3, 3]
+
+
 # -- optimizers taken apart ----------------------------------------------------------------------------------
 
 
