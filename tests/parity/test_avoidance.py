@@ -25,6 +25,7 @@ from torch.optim.swa_utils import SWALR
 from transformers import get_scheduler, optimization as hf
 
 import ratewise as rw
+import ratewise.optax as ro
 from ratewise import Constant, Cosine, Exponential, Linear, Piecewise, Plateau, Polynomial, Ramp, one_cycle, sgdr
 from ratewise.doctor import examine
 from ratewise.doctor.defects import DEFECTS
@@ -643,18 +644,18 @@ def test_O12():
     optimizer = optax.inject_hyperparams(optax.sgd)(optax.linear_schedule(1.0, 0.0, 4))
     _, state = optimizer.update(jax.numpy.ones(1), state, jax.numpy.zeros(1))
     assert (int(state.count), float(state.hyperparams["learning_rate"])) == (1, 1.0)
-    optimizer = sgd()
-    optimizer.param_groups[0]["params"][0].grad = torch.ones(1)
-    scheduler = ours(optimizer, schedule)
-    optimizer.step()
-    assert (scheduler.position, scheduler.last_lr["0"], scheduler.next_lr["0"]) == (1, schedule(0), schedule(1))
+    optimizer = ro.inject(optax.sgd, learning_rate=schedule)
+    _, state = optimizer.update(jax.numpy.ones(1), optimizer.init(jax.numpy.zeros(1)))
+    assert (int(ro.position(state)), float(ro.rate(state))) == (1, schedule(0))
+    change, _ = optimizer.update(jax.numpy.ones(1), ro.scaled(state, 0.5))  # their scheduled value cannot be changed
+    assert float(change[0]) == -0.5 * schedule(1)
 
 
 def test_O13():
     line = optax.linear_schedule(1.0, 0.0, 2**24 + 4)
     counts = jax.numpy.asarray([2**24, 2**24 + 1])
     assert float(line(counts[0])) == float(line(counts[1]))
-    exact = Linear(1.0, 0.0, 2**24 + 4)(counts)
+    exact = jax.vmap(ro.schedule(Linear(1.0, 0.0, 2**24 + 4)))(counts)
     assert float(exact[0]) == near(4 / 3 * float(exact[1]), rel=1e-6)
 
 
