@@ -288,7 +288,7 @@ def test_optax_writes_what_the_parameters_moved_by(path):
             change, state = transform.update(jax.numpy.ones(()), state)
             moved.append(-float(change))
             log(t, rates(state))
-    assert rows(path)[0] == ["update", "0"]  # the name that torch's log has for a single group too
+    assert rows(path)[0] == ["update", *rates(state)]
     assert written(path) == moved == pytest.approx(LR.values(0, 20), rel=1e-6)  # float32
 
 
