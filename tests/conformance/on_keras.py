@@ -107,7 +107,9 @@ class Keras:
 
 SKIPS = ("an update that is skipped does not count", "a run that begins with skipped updates begins at update 0")
 
+ALSO = ("accumulation counts updates and not micro batches", "killed again and again it goes on with the same rates")
+
 HARNESSES = {"an optimizer": Keras(Run, SKIPS)}
 VARIANTS = {}
 if keras.backend.backend() != "jax":  # eager updates of Keras' loss scaling leak a tracer there
-    VARIANTS["an optimizer that scales the loss"] = Keras(Scaled, ())
+    VARIANTS["an optimizer that scales the loss"] = Keras(Scaled, ()), (*SKIPS, *ALSO)

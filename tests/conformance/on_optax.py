@@ -111,8 +111,9 @@ class Optax:
         return self.run(self.factory, lr, accumulation, horizon, **self.settings)
 
 
+SKIPS = tuple(NO_SKIPS)
 HARNESSES = {"schedule": Optax(Run, schedule, {**NO_RULES, **NO_RATES, **NO_SKIPS})}
 VARIANTS = {
-    "inject": Optax(Injected, inject, NO_SKIPS),
-    "inject inside apply_if_finite": Optax(Skipping, inject, {}, skips=True),
+    "inject": (Optax(Injected, inject, NO_SKIPS), ()),
+    "inject inside apply_if_finite": (Optax(Skipping, inject, {}, skips=True), SKIPS),
 }

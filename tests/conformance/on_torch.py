@@ -69,5 +69,10 @@ class Torch:
         return Run(lr, accumulation, horizon, **self.settings)
 
 
-HARNESSES = {"float rates": Torch(), "tensor rates": Torch(rate=torch.Tensor), "clock='step'": Torch(clock="step")}
-VARIANTS = {"a fused kernel": Torch(rate=torch.Tensor, fused=True), "a fused kernel, float rates": Torch(fused=True)}
+HARNESSES = {"float rates": Torch()}
+VARIANTS = {
+    "tensor rates": (Torch(rate=torch.Tensor), ()),
+    "clock='step'": (Torch(clock="step"), ()),
+    "a fused kernel": (Torch(fused=True), ()),
+    "a fused kernel, tensor rates": (Torch(rate=torch.Tensor, fused=True), ()),
+}

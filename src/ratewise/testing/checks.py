@@ -61,7 +61,9 @@ class Check:
         except NotOffered:
             raise
         except Exception as error:
-            raise LawBroken(f"{type(error).__name__} was raised: {error or _place(error)}", law=self.name) from error
+            raise LawBroken(
+                f"{type(error).__name__} was raised: {str(error) or _place(error)}", law=self.name
+            ) from error
 
 
 @dataclass(frozen=True)

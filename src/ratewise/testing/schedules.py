@@ -7,6 +7,7 @@ import copy
 import json
 import math
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -260,9 +261,14 @@ def _field_names(value: Any) -> list[str]:
 def _importable(schedule: Schedule) -> None:
     """Give up where a function or a class has no name to import it by."""
     for node in _nodes(schedule):
-        name = text.function_name(node.function if isinstance(node, Custom) else type(node))
-        if "<" in name:
-            raise NotOffered(f"{name} is defined inside a function, so nothing can be read back that refers to it")
+        named = node.function if isinstance(node, Custom) else type(node)
+        name = text.function_name(named)
+        module, _, path = name.partition(":")
+        found: Any = sys.modules.get(module)
+        for part in path.split("."):
+            found = getattr(found, part, None)
+        if found is not named:
+            raise NotOffered(f"{name} cannot be imported by that name, so nothing can be read back that refers to it")
 
 
 def _foreign(schedule: Schedule) -> None:
