@@ -53,7 +53,7 @@ def run(checks, folder):
         try:
             found[name] = check(folder)
         except BaseException as error:  # torch.distributed.checkpoint raises what is no Exception
-            found[name] = f"{type(error).__name__}: {error}"[-300:]
+            found[name] = f"{type(error).__name__}: {error}"
     return found
 
 

@@ -107,26 +107,31 @@ class Power(RuntimeError):
     """It went out."""
 
 
-def killed_and_resumed(folder, stop):
+def killed_and_resumed(folder, stop, prepared=True, then=LR):
     """Killed before update ``stop`` after save_state, and gone on from there by new objects."""
 
-    def made():
+    def made(lr):
         a = accelerator()
         model = probe()
         optimizer = sgd(model)
-        scheduler = Scheduler(optimizer, LR)
-        return a, model, scheduler, a.prepare(model, optimizer, scheduler, loader(8))
+        scheduler = Scheduler(optimizer, lr)
+        if prepared:
+            return a, model, scheduler, a.prepare(model, optimizer, scheduler, loader(8))
+        a.register_for_checkpointing(scheduler)
+        wrapped, driven, data = a.prepare(model, optimizer, loader(8))
+        return a, model, scheduler, (wrapped, driven, scheduler, data)
 
     def before(i):
         if i == stop:
-            a.save_state(f"{folder}/state-{stop}")
+            a.save_state(state)
             raise Power
 
-    a, model, scheduler, objects = made()
+    state = f"{folder}/state-{stop}-{prepared}-{len(repr(then))}"
+    a, model, scheduler, objects = made(LR)
     with suppress(Power):
         trained(a, *objects, before=before)
-    a, model, scheduler, (wrapped, driven, stepped, data) = made()
-    a.load_state(f"{folder}/state-{stop}")
+    a, model, scheduler, (wrapped, driven, stepped, data) = made(then)
+    a.load_state(state)
     trained(a, wrapped, driven, stepped, a.skip_first_batches(data, stop))
     return model.used, scheduler.position
 
@@ -219,6 +224,8 @@ CHECKS = {
     "ruled": ruled,
     "ruled through the wrapper": lambda folder: ruled(folder, True),
     "overflowing": overflowing,
+    "killed 5, registered": lambda folder: killed_and_resumed(folder, 5, prepared=False),
+    "another schedule": lambda folder: killed_and_resumed(folder, 3, then=0.5 * LR),
     "trackers": trackers,  # the last: end_training ends the process group
 }
 

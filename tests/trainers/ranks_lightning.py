@@ -8,6 +8,7 @@ import sys
 
 from trainers import lit
 from trainers.launch import run, write
+from trainers.probe import METRICS
 
 RANK = int(os.environ["RANK"])
 
@@ -20,7 +21,24 @@ def every_update(folder, accumulated):
     return module.probe.used, trainer.lr_scheduler_configs[0].scheduler.position
 
 
-CHECKS = {str(accumulated): lambda folder, n=accumulated: every_update(folder, n) for accumulated in (1, 2)}
+class Reduced(lit.Monitored):
+    """Each rank has a metric of its own; Lightning passes on their mean."""
+
+    def on_train_epoch_end(self):
+        self.log("loss", METRICS[self.current_epoch] + RANK - 0.5, sync_dist=True)
+
+
+def ruled(folder):
+    """The rates under a rule."""
+    module = Reduced(gradient=0.5 + RANK)
+    trainer = lit.fit(folder, module, batches=2, epochs=8, strategy="ddp", devices=2)
+    return module.probe.used, trainer.lr_scheduler_configs[0].scheduler.position
+
+
+CHECKS = {
+    "ruled": ruled,
+    **{str(accumulated): lambda folder, n=accumulated: every_update(folder, n) for accumulated in (1, 2)},
+}
 
 
 if __name__ == "__main__":

@@ -26,12 +26,19 @@ EXACT = {
     "killed 1": "saved by save_state, killed, loaded by load_state",
     "killed 4": "the same",
     "killed 7": "the same",
+    "killed 5, registered": "the same without prepare, by register_for_checkpointing",
 }
 
 
 @pytest.mark.parametrize("check", EXACT)
 def test_every_update_uses_its_rate_on_every_rank(check, found):
     assert [rank[check] for rank in found] == [[RATES, 8]] * len(found)
+
+
+def test_another_schedule_than_the_saved_one_is_an_error(found):
+    assert all(
+        rank["another schedule"].startswith("ScheduleChanged: load_state_dict: the saved position 3 ") for rank in found
+    )
 
 
 def test_schedulers_of_torch_run_ahead_by_the_number_of_processes(found):

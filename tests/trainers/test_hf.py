@@ -115,15 +115,25 @@ def test_the_first_group_is_the_one_that_is_logged(train, hug):
     assert hug.logged(trainer) == [(t, 0.25) for t in range(1, 9)]
 
 
-def test_a_trainer_may_make_the_optimizer_and_learn_the_length_of_the_run(hug, tmp_path):
+def test_the_trainers_own_optimizer_follows_with_a_schedule_of_the_length_that_it_worked_out(hug, tmp_path):
     class Ours(hug.Trainer):
-        def create_optimizer(self, model=None):
-            self.optimizer = sgd(self.model)
-            return self.optimizer
-
         def create_scheduler(self, num_training_steps, optimizer=None):
             self.lr_scheduler = Scheduler(optimizer or self.optimizer, rw.Linear(1.0, 0.0), horizon=num_training_steps)
             return self.lr_scheduler
+
+    model = hug.Model()
+    trainer = Ours(model, hug.arguments(tmp_path, optim="sgd", learning_rate=0.7), train_dataset=hug.rows(4))
+    trainer.train()
+    assert model.probe.used == RATES
+    assert len(trainer.lr_scheduler.next_lr) == 2  # with weight decay and without
+
+
+def test_an_optimizer_may_be_made_by_the_trainer_too(hug, tmp_path):
+    class Ours(hug.Trainer):
+        def create_optimizer(self, model=None):
+            self.optimizer = sgd(self.model)
+            self.lr_scheduler = Scheduler(self.optimizer, LR)
+            return self.optimizer
 
     model = hug.Model()
     Ours(model, hug.arguments(tmp_path), train_dataset=hug.rows(4)).train()

@@ -194,6 +194,6 @@ def test_averaging_that_leaves_the_rate_alone_works(fit, lit):
 
 
 @pytest.mark.slow
-def test_two_processes_use_the_same_rates(tmp_path):
+def test_two_processes_use_the_same_rates_also_under_a_rule_that_gets_the_mean_metric(tmp_path):
     found = launch("ranks_lightning.py", 2, tmp_path)
-    assert found == [{"1": [RATES, 8], "2": [RATES, 8]}] * 2
+    assert found == [{"ruled": [CUT, 8], "1": [RATES, 8], "2": [RATES, 8]}] * 2
