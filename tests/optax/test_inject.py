@@ -211,6 +211,26 @@ def test_a_scale_must_be_one_number():
         ro.scaled(state, jnp.ones(3))
 
 
+def test_the_scale_can_be_differentiated(near):
+    """How the loss after training depends on the peak rate: w (1 - s lr(0)) (1 - s lr(1)) for a loss of w**2 / 2."""
+    optimizer = ro.inject(optax.sgd, learning_rate=rw.Linear(0.5, 0.0, 2))
+
+    def trained(scale):
+        weight, state = jnp.ones(()), ro.scaled(optimizer.init(jnp.ones(())), scale)
+        for _ in range(2):
+            change, state = optimizer.update(weight, state)
+            weight = optax.apply_updates(weight, change)
+        return weight
+
+    assert near([-0.5 * 0.75 - 0.25 * 0.5]) == [float(jax.jit(jax.grad(trained))(1.0))]
+
+
+def test_what_has_no_learning_rate_cannot_be_scaled():
+    state = ro.inject(optax.scale_by_adam, b1=rw.Linear(0.9, 0.8, 4)).init(jnp.zeros(()))
+    with pytest.raises(AdapterError, match="scaled: no state of inject with a learning rate"):
+        ro.scaled(state, 2.0)
+
+
 # -- accumulation ----------------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,9 @@
 """``schedule`` applies every rate as it is written, however the update is compiled and counted."""
 
 import inspect
+import math
 import pickle
+from operator import attrgetter
 
 import jax
 import jax.numpy as jnp
@@ -135,6 +137,15 @@ def test_a_function_of_ones_own_is_followed(applied, near):
     assert near(0.1 * np.exp(-0.1 * np.arange(5))) == applied(optax.sgd(ro.schedule(lr)), 5)
 
 
+@pytest.mark.parametrize("f", [lambda t: 0.1 * math.exp(-t), lambda t: 0.1 if t < 5 else 0.01, float])
+@pytest.mark.parametrize("follow", [ro.schedule, lambda lr: ro.inject(optax.sgd, learning_rate=lr)])
+def test_a_function_that_jax_cannot_trace_is_refused(f, follow):
+    with pytest.raises(
+        AdapterError, match=r": JAX cannot trace the function in Custom\(.* with operators and jax.numpy"
+    ):
+        follow(rw.Custom(f))
+
+
 PARAMETERS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array([0.25, -1.0])}
 GRADIENTS = {"w": jnp.array([[0.5, -0.25], [1.0, 2.0]]), "b": jnp.array([-1.0, 0.125])}
 SPECIAL = {"noisy_sgd": {"key": 7}, "adafactor": {"min_dim_size_to_factor": 2}}
@@ -145,11 +156,12 @@ OPTIMIZERS = [
     for name, value in vars(optax).items()
     if inspect.isfunction(value) and "learning_rate" in inspect.signature(value).parameters and name not in LEFT_OUT
 ]
+OPTIMIZERS += ["contrib.prodigy", "contrib.schedule_free_adamw"]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_of_optax_follows(name):
-    factory, settings, lr = getattr(optax, name), SPECIAL.get(name, {}), rw.Linear(0.1, 0.02, 4)
+    factory, settings, lr = attrgetter(name)(optax), SPECIAL.get(name, {}), rw.Linear(0.1, 0.02, 4)
 
     def train(optimizer_at):
         parameters, state = PARAMETERS, optimizer_at(0).init(PARAMETERS)

@@ -46,7 +46,7 @@ def trained(optimizer, updates):
 def test_the_rate_is_found_in(name):
     state = trained(NESTED[name](), 3)
     assert float(ro.rate(state)) == LR(2)
-    assert {"0": LR(2)} == {label: float(rate) for label, rate in ro.rates(state).items()}
+    assert {"learning_rate": LR(2)} == {label: float(rate) for label, rate in ro.rates(state).items()}
     assert int(ro.position(state)) == 3
 
 
@@ -150,7 +150,7 @@ def test_several_need_a_label(read):
 
 
 def test_a_scale_for_an_unknown_label_is_refused():
-    with pytest.raises(AdapterError, match=r"scaled: nothing has the label 'x'\. Known: 0\."):
+    with pytest.raises(AdapterError, match=r"scaled: nothing has the label 'x'\. Known: learning_rate\."):
         ro.scaled(injected().init(0.0), 2.0, "x")
 
 

@@ -121,7 +121,7 @@ def test_a_scan_gives_the_rates_of_all_its_updates(near):
         return state, ro.rates(state)
 
     _, rates = jax.jit(lambda state: jax.lax.scan(step, state, None, 10))(follower.init(jnp.zeros(())))
-    assert near(LR.values(0, 10)) == rates["0"].tolist()
+    assert near(LR.values(0, 10)) == rates["learning_rate"].tolist()
 
 
 def test_scenario_6_two_groups_keep_their_ratio():

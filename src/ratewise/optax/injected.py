@@ -141,7 +141,7 @@ class Plan:
         dtype = jnp.result_type(float)
         rules = [packed([jnp.asarray(x, dtype) for x in rule]) for rule in self._fresh()]
         count, scale = jnp.zeros([], jnp.int32), jnp.ones([], dtype)
-        rates = jax.jit(self.rates)(count, scale, tuple(rules))
+        rates = self._compiled_rates(count, scale, tuple(rules))
         inner_state = self.inner(rates).init(params)
         _check_accumulation(inner_state, self)
         return InjectState(count, rates, scale, tuple(rules), inner_state)
@@ -178,8 +178,12 @@ class Plan:
         return replaced(state, lambda found, ours: seen(ours) if found == name else ours)
 
     @cached_property
-    def _compiled_observed(self) -> Callable[..., Any]:
+    def _compiled_rates(self) -> Callable[..., Any]:
         """One program instead of fifty operations; kept, since JAX keeps programs by the function they are made of."""
+        return jax.jit(self.rates)
+
+    @cached_property
+    def _compiled_observed(self) -> Callable[..., Any]:
         return jax.jit(self._observed)
 
     def _observed(self, ours: InjectState, metric: Any) -> tuple[Any, Any]:

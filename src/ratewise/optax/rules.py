@@ -49,7 +49,7 @@ def scale_by_rule(rule: Rule, *, horizon: Horizon | int | None = None) -> optax.
         >>> state = optimizer.init(params := jnp.ones(2))
         >>> for loss in [1.0, 2.0]:
         ...     updates, state = optimizer.update(params, state, params, value=loss)
-        >>> float(updates[0]), float(optax.tree.get(state, "scale"))
+        >>> float(updates[0]), float(state[1].rule.scale)
         (-0.25, 0.5)
     """
     if not isinstance(rule, Rule):

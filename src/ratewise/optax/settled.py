@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ratewise.core import checks
 from ratewise.core.horizon import Horizon
@@ -27,8 +28,8 @@ _CHECKED = 2000  # positions looked at before training; a longer schedule is sam
 def settled(where: str, name: str, value: Any, horizon: Horizon | int | None = None) -> Followed:
     """Return ``value`` as a schedule that can be called, its values found to be within their bounds.
 
-    All of a short schedule are looked at, a longer one is sampled evenly; a function of the user's own is not
-    called before its time.
+    All of a short schedule are looked at, a longer one is sampled evenly; a function of the user's own is traced
+    once, and its values are not looked at.
 
     Args:
         where: The function that was called, for messages.
@@ -38,7 +39,7 @@ def settled(where: str, name: str, value: Any, horizon: Horizon | int | None = N
 
     Raises:
         ScheduleError: It is neither, its length is not known, or a value lies outside.
-        AdapterError: It is a rule without a schedule, or a value on a device.
+        AdapterError: It is a rule without a schedule, a value on a device, or a function that JAX cannot trace.
     """
     if isinstance(value, Rule):
         raise AdapterError(f"{where}: {name} must be a schedule times a rule, for example 0.1 * {value!r:.60}.")
@@ -75,13 +76,26 @@ def _number(where: str, name: str, value: Any) -> float:
 
 
 def _check(where: str, name: str, schedule: Schedule) -> None:
+    if "Custom(" in repr(schedule):
+        _check_traceable(where, name, schedule)
+        return
     low, high = (0.0, 1.0) if name in MOMENTA else (0.0, math.inf) if name in RATES else (-math.inf, math.inf)
     last = math.ceil(schedule.steps) if schedule.steps is not None else 0
     positions = [*range(0, last + 1, max(1, last // _CHECKED)), *(2**k for k in range(31) if schedule.steps is None)]
-    for t in () if "Custom(" in repr(schedule) else positions:
+    for t in positions:
         if not low <= schedule(t) <= high:
             bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
             raise ScheduleError(
                 f"{where}: {name} must be {bounds} at every update, got {schedule(t)!r} at update {t}. "
                 f"To cut it off there, write .clip({low:g}{'' if high == math.inf else f', {high:g}'})."
             )
+
+
+def _check_traceable(where: str, name: str, schedule: Schedule) -> None:
+    try:
+        jax.eval_shape(schedule, jnp.zeros([], jnp.int32))
+    except (TypeError, ScheduleError) as error:
+        raise AdapterError(
+            f"{where}: {name}: JAX cannot trace the function in {schedule!r:.60} ({type(error).__name__}). Write it "
+            "with operators and jax.numpy, without math, int, float or if."
+        ) from error

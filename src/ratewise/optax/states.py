@@ -78,7 +78,7 @@ def rates(state: Any) -> dict[str, Any]:
     """Return the learning rates that the last update used, by label.
 
     The label is the name of ``multi_transform`` or ``named_chain``, or what else tells the place of one from that of
-    the others; a single rate has the label ``"0"``.
+    the others; a single one is called ``"learning_rate"``.
 
     Args:
         state: As for ``rate``.
@@ -119,7 +119,7 @@ def scaled(state: Any, scale: Any, label: str | None = None) -> Any:
         ScheduleError: ``scale`` is not one number above 0.
         AdapterError: There is nothing to scale, or no such label.
     """
-    inside = found(state, "scaled")
+    inside = found(state, "scaled", lambda ours: any(map(is_rate, ours.rates)))
     if label is not None:
         _only(inside, label, "scaled")
     scale = _scale(scale)
@@ -208,7 +208,7 @@ def _labelled(state: Any) -> list[tuple[str, InjectState]]:
 def _labels(paths: Sequence[Any]) -> list[str]:
     """The dictionary keys on each path if they tell it from the others, else all of it that does."""
     if len(paths) < 2:
-        return ["0"] * len(paths)
+        return ["learning_rate"] * len(paths)
     keys = [[str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)] for path in paths]
     if len({tuple(path) for path in keys}) < len(keys) or not all(keys):
         keys = [[jax.tree_util.keystr((key,)).strip("[].'\"") for key in path] for path in paths]
