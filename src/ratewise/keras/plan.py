@@ -44,10 +44,13 @@ def scaled(held: Schedule, t: int, factor: float) -> Schedule:
 
 def observed(held: Schedule, monitor: str, metric: float, t: int) -> Schedule:
     """Return the schedule after its rules have seen a metric; a cut is recorded."""
-    state = held.lr.observe(held.state, metric, t)  # type: ignore[union-attr]
-    if held.lr.factor(state) == held.lr.factor(held.state):  # type: ignore[union-attr]
-        return held.turned(held.lr, state)
-    return _turned(held, held.lr, state, t, f"{monitor}={metric!r}")
+    lr: Any = held.lr
+    state = lr.observe(held.state, metric, t)
+    if lr.factor(state) == lr.factor(held.state):
+        return held.turned(lr, state)
+    before_after = zip(lr.rules, held.state, state, strict=True)
+    acting = [repr(rule) for rule, before, after in before_after if rule.scale(before) != rule.scale(after)]
+    return _turned(held, lr, state, t, f"{' and '.join(acting)} after {monitor}={metric!r}")
 
 
 def agreed(held: Schedule, wanted: Schedule, t: int, policy: str | None) -> Schedule:
