@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from ratewise import linear_decay
+from ratewise import Plateau, linear_decay
 from ratewise.errors import AdapterError, FinderError
 from ratewise.finder import Lookahead, ramp
 from ratewise.torch import Scheduler, find_lr
@@ -535,7 +535,7 @@ def test_a_model_spread_over_processes_is_refused() -> None:
         model, _ = training()
         spread = nn.parallel.DistributedDataParallel(model)
         optimizer = torch.optim.SGD(spread.parameters(), lr=0.1)
-        with pytest.raises(FinderError, match="spread over several processes.*Find the rate in one process"):
+        with pytest.raises(FinderError, match=r"spread over several processes.*Find the rate in one process"):
             find_lr(spread, optimizer, LOSS, BATCHES)
         assert find_lr(*training(), LOSS, BATCHES).suggestion is not None
     finally:
@@ -546,3 +546,25 @@ def test_what_cannot_be_remembered_is_refused_before_anything_is_done() -> None:
     model, optimizer = training()
     with pytest.raises(AdapterError, match="needs objects with attributes, got int"):
         find_lr(model, optimizer, LOSS, BATCHES, also=[3])
+
+
+def test_rules_and_logs_of_a_scheduler_do_not_notice() -> None:
+    model, optimizer = training()
+    scheduler = Scheduler(optimizer, linear_decay(0.01) * Plateau(patience=2), horizon=100)
+    logged = []
+    scheduler.log_to(lambda t, rates: logged.append((t, rates)))
+
+    def train(updates):
+        for x, y in BATCHES[:updates]:
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            scheduler.observe(1.0)
+
+    train(4)
+    before = scheduler.state_dict(), content(model, optimizer)
+    find_lr(model, optimizer, functional.cross_entropy, BATCHES, **SHORT)
+    assert scheduler.state_dict() == before[0]
+    assert same(content(model, optimizer), before[1])
+    train(2)
+    assert [t for t, _ in logged] == list(range(6))

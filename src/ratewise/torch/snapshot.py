@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Sampler
 
 from ratewise.errors import AdapterError
+from ratewise.torch.scheduler import Scheduler
 from ratewise.torch.watch import WATCH
 
 _OWNERS = (nn.Module, Optimizer, LRScheduler, GradScaler)
@@ -46,7 +47,7 @@ def snapshot(*things: Any) -> Iterator[None]:
     every device in use.
 
     Not seen: what an object that is not given keeps (a metric, a logger, a running average of weights: give it too),
-    the position of an iterator, and files.
+    a ``Scheduler`` that is made or detached inside, the position of an iterator, and files.
 
     Args:
         *things: Modules, optimizers, scalers, schedulers, loaders, or any objects whose attributes are to be put back.
@@ -79,6 +80,7 @@ class Memory:
 
     def __init__(self, things: Sequence[Any], feeders: Sequence[Any] = ()) -> None:
         self._undo: list[Callable[[], object]] = []
+        self._late: list[Callable[[], object]] = []  # once everything else is back
         self._seen: dict[int, Any] = {}  # by identity; holds the objects, so that no identity is given twice
         self._storages: set[tuple[torch.device, int]] = set()
         self.optimizers: list[Optimizer] = []
@@ -98,14 +100,15 @@ class Memory:
         """
         failed = []
         with _uninterrupted(), torch.no_grad():
-            for undo in self._undo:
+            undoing = self._undo + self._late
+            for undo in undoing:
                 try:
                     undo()
                 except Exception as error:
                     failed.append(error)
         if failed:
             raise AdapterError(
-                f"snapshot: {len(failed)} of {len(self._undo)} things could not be put back, the first for "
+                f"snapshot: {len(failed)} of {len(undoing)} things could not be put back, the first for "
                 f"{type(failed[0]).__name__}: {failed[0]}. Load the last checkpoint to be safe."
             ) from failed[0]
 
@@ -137,18 +140,30 @@ class Memory:
             return self._set
         if isinstance(thing, tuple):
             return iter
+        if isinstance(thing, Scheduler):
+            return self._scheduler
         if isinstance(thing, _OWNERS):
             return self._owner
         if isinstance(thing, _FEEDERS):
             return self._feeder
-        if type(thing).__module__.startswith("ratewise.torch.") and thing is not WATCH and hasattr(thing, "__dict__"):
-            return self._owner  # what a Scheduler is made of
         return self._generator if _reader(thing) else None
 
     def _owner(self, owner: Any) -> list[Any]:
         if isinstance(owner, Optimizer):
             self.optimizers.append(owner)
         return [vars(owner)]
+
+    def _scheduler(self, scheduler: Scheduler) -> list[Any]:
+        """Our own, by its state: it reads ahead, so its attributes alone would not bring it back."""
+        state, count = scheduler.state_dict(), scheduler._step_count
+
+        def undo() -> None:
+            scheduler._step_count = count
+            if scheduler.state_dict() != state:
+                scheduler.load_state_dict(state)
+
+        self._late.append(undo)
+        return [scheduler.optimizer]
 
     def _dict(self, held: dict[Any, Any]) -> list[Any]:
         items = list(held.items())
