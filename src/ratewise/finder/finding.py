@@ -93,8 +93,8 @@ class Finding:
 def judged(curve: Curve, cost: Mapping[str, int], valid_for: Mapping[str, Any]) -> Finding:
     """Return what the curve says.
 
-    The suggestion is a tenth of the rate of the lowest smoothed loss: of the known rules the one that does not hang on
-    slopes, which noise decides. It never lies in the last tenth before divergence: if the loss diverges at update d of the sweep, it is at
+    The suggestion is a tenth of the rate of the lowest smoothed loss, which does not hang on slopes, as noise decides
+    those. It never lies in the last tenth before divergence: if the loss diverges at update d of the sweep, it is at
     most the rate of update d - 1 - ceil(d / 10).
     """
     rules = suggestions(curve.rates, curve.losses, curve.planned)
