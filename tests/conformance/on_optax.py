@@ -112,8 +112,20 @@ class Optax:
 
 
 SKIPS = tuple(NO_SKIPS)
+INJECTED = (
+    *(*NO_RULES, *NO_RATES),
+    "every schedule is applied exactly",
+    "past the end the end value is held",
+    "a restart comes at its own update",
+    "two runs do not disturb each other",
+    "an open schedule takes the length of the run",
+    "accumulation counts updates and not micro batches",
+    "the rate far on is that of its update",
+    "killed at any update it goes on with the same rates",
+    "changed with 'replan' it goes on as extend says",
+)
 HARNESSES = {"schedule": Optax(Run, schedule, {**NO_RULES, **NO_RATES, **NO_SKIPS})}
 VARIANTS = {
-    "inject": (Optax(Injected, inject, NO_SKIPS), ()),
+    "inject": (Optax(Injected, inject, NO_SKIPS), INJECTED),
     "inject inside apply_if_finite": (Optax(Skipping, inject, {}, skips=True), SKIPS),
 }

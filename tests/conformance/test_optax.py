@@ -1,7 +1,7 @@
-from conformance.drive import WITHOUT_EASES, cases, hold
+from conformance.drive import CLASSES, cases, hold
 from conformance.on_optax import HARNESSES, VARIANTS
 
 
-@cases(HARNESSES, VARIANTS, WITHOUT_EASES)
+@cases(HARNESSES, VARIANTS, CLASSES)
 def test_the_adapter_holds(harness, check):
     hold(harness, check)
