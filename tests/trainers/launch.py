@@ -5,7 +5,10 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 
 HERE = Path(__file__).parent
 
@@ -17,33 +20,43 @@ def launch(script, processes, folder):
 
 
 def outputs(script, processes, *arguments, timeout=240):
-    """Run ``script`` and return what each rank said. Whatever happens, no process is left behind."""
+    """Run ``script`` and return what each rank printed.
+
+    If one fails, the others are not waited for. Whatever happens, no process is left behind.
+    """
+    with TemporaryFile("w+") as errors, ExitStack() as stack:
+        said = [stack.enter_context(TemporaryFile("w+")) for _ in range(processes)]
+        running = _started([sys.executable, "-W", "ignore", str(script), *arguments], said, errors)
+        deadline = time.monotonic() + timeout
+        try:
+            while time.monotonic() < deadline and {process.poll() for process in running} in ({None}, {None, 0}):
+                time.sleep(0.05)
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+        assert [process.returncode for process in running] == [0] * processes, _text(errors)[-5000:]
+        return [_text(file) for file in said]
+
+
+def _started(command, said, errors):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    common = {
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": "1",
-    }
     path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    running = [
+    common = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(said)), "PYTHONPATH": path}
+    return [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(script), *arguments],
-            env={**os.environ, **common, "PYTHONPATH": path, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            command, stdout=file, stderr=errors,
+            env={**os.environ, **common, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
-        for rank in range(processes)
+        for rank, file in enumerate(said)
     ]  # fmt: skip
-    try:
-        said = [process.communicate(timeout=timeout) for process in running]
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in running] == [0] * processes, "\n".join(e for _, e in said)[-5000:]
-    return [out for out, _ in said]
+
+
+def _text(file):
+    file.seek(0)
+    return file.read()
 
 
 def run(checks, folder):
