@@ -1,6 +1,7 @@
 """The plan is changed between epochs or fits, is saved with the model, and no other plan slips in."""
 
 import json
+import os
 
 import keras
 import numpy as np
@@ -12,6 +13,8 @@ from ratewise.errors import AdapterError, ScheduleChanged, ScheduleError
 
 LR = rw.Linear(1.0, 0.0, 8)
 EAGER = {"run_eagerly": True}
+
+once = pytest.mark.skipif("RATEWISE_INNER" in os.environ, reason="no backend has a part in it")
 
 
 def sgd(probe, n, **compile_arguments):
@@ -73,6 +76,7 @@ def test_a_change_during_a_fit_holds_from_the_end_of_the_epoch(probe, train, nea
     assert [entry["at"] for entry in follow.history] == [4]
 
 
+@once
 def test_an_optimizers_own_rate_is_changed_too(probe, train, near):
     model, follow = probe(4, keras.optimizers.SGD(0.5), **EAGER), rk.Follow()
     train(model, 2, callbacks=[follow])
@@ -100,6 +104,7 @@ def test_rules_keep_what_they_know_through_a_change(probe, train, near, fed):
     assert float(model.optimizer.learning_rate) == pytest.approx((new(5) / 8 + 0.1) / 2)
 
 
+@once
 def test_other_rules_start_anew_from_the_rate_that_was_reached(probe, train, near, fed):
     model, follow = sgd(probe, 5), rk.Follow(1.0 * rw.Plateau(0.5, patience=1))
     train(model, 1, epochs=2, callbacks=[fed([1.0, 1.0]), follow])
@@ -124,6 +129,7 @@ def test_the_record_of_changes_is_saved_and_the_same_script_goes_on(probe, train
     json.dumps(again.history)
 
 
+@once
 def test_another_plan_after_the_first_update_needs_a_policy_once(probe, train, near):
     model, other = sgd(probe, 10), rw.Linear(1.0, 0.0, 20)
     train(model, 4, callbacks=[rk.Follow(LR)])
@@ -137,6 +143,7 @@ def test_another_plan_after_the_first_update_needs_a_policy_once(probe, train, n
     assert len(follow.history) == 1
 
 
+@once
 def test_the_plan_of_momentum_is_kept_as_well(probe, train, tmp_path):
     old, new = rw.Linear(0.0, 0.8, 8), rw.Linear(0.0, 0.4, 16)
     model = sgd(probe, 2)
@@ -153,12 +160,14 @@ def test_the_plan_of_momentum_is_kept_as_well(probe, train, tmp_path):
     assert loaded.optimizer.schedules["momentum"] == held  # and not planned again from update 4
 
 
+@once
 def test_before_the_first_update_the_given_plan_is_taken(probe, train, near):
     model = probe(2, keras.optimizers.SGD(rk.Schedule(LR)), **EAGER)
     weights, _ = train(model, 2, callbacks=[rk.Follow(rw.Linear(0.5, 0.0, 2))])
     assert near([0.5, 0.25]) == [-w for w in weights]
 
 
+@once
 def test_a_new_plan_takes_the_horizon(probe, train, near):
     model, follow = sgd(probe, 8), rk.Follow(rw.Linear(1.0, 0.0), horizon=8)
     train(model, 4, callbacks=[follow])
@@ -168,6 +177,7 @@ def test_a_new_plan_takes_the_horizon(probe, train, near):
     assert near([1.0, 0.875, 0.75, 0.625, 0.25, 0.1875, 0.125, 0.0625]) == [-w for w in weights]
 
 
+@once
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -188,6 +198,7 @@ def test_a_change_that_cannot_be_made_changes_nothing(probe, train, near, change
     assert follow.history == []
 
 
+@once
 def test_without_a_model_there_is_nothing_to_change():
     follow = rk.Follow(LR)
     with pytest.raises(AdapterError, match=r"scaled_from: this Follow has no model yet"):
@@ -229,6 +240,7 @@ def test_backup_and_restore_goes_on_with_the_rule_where_it_was(probe, train, nea
     assert near(expected) == [-w for w in weights]
 
 
+@once
 def test_without_a_backup_the_rule_starts_anew_and_says_so(probe, train, fed, tmp_path):
     restored(probe, train, fed, tmp_path, 6, 0, killed=3)
     with pytest.warns(UserWarning, match=r"weights saved at update 8 were restored, and .* Follow\(..., backup=file\)"):
@@ -248,6 +260,7 @@ def test_weights_that_were_loaded_before_fit_find_their_backup(probe, train, nea
     assert near([RULED.schedule(t) * CUTS[t // 2] for t in range(12)]) == [-w for w in weights]
 
 
+@once
 def test_a_backup_keeps_changes_of_plan_and_belongs_to_one_run(probe, train, near, tmp_path):
     backup = tmp_path / "ratewise.json"
     model, follow = sgd(probe, 4), rk.Follow(LR, backup=backup)
@@ -260,6 +273,7 @@ def test_a_backup_keeps_changes_of_plan_and_belongs_to_one_run(probe, train, nea
     assert [entry["at"] for entry in json.loads(backup.read_text())["schedules"]] == [3]
 
 
+@once
 @pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 9, "schedules": []}', '{"a": '])
 def test_a_backup_that_cannot_be_read_is_refused(probe, train, content, tmp_path):
     (tmp_path / "ratewise.json").write_text(content)
@@ -269,6 +283,7 @@ def test_a_backup_that_cannot_be_read_is_refused(probe, train, content, tmp_path
         train(model, 1, callbacks=[rk.Follow(LR, backup=tmp_path / "ratewise.json")])
 
 
+@once
 def test_early_stopping_that_restores_weights_leaves_the_schedule_alone():
     x = np.linspace(-1, 1, 32, dtype="float32")[:, None]
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import keras
 import numpy as np
@@ -16,6 +17,8 @@ METRICS = [1.0, 0.9, 0.91, 0.92, 0.90, math.nan]  # halved after the fourth and 
 WARMED = (rw.Constant(1.0) * PLATEAU).warmup(5)
 SCENARIO_8 = [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
 EVALUATIONS = [9.0, 9.1, 9.2, 9.3, *METRICS, 0.0, 0.0]  # those before the warm-up is over do not count
+
+once = pytest.mark.skipif("RATEWISE_INNER" in os.environ, reason="no backend has a part in it")
 
 
 @pytest.mark.filterwarnings("ignore:keras adapter. val_loss is nan")
@@ -69,6 +72,7 @@ def test_a_cut_reaches_a_step_that_torch_has_compiled(probe, train, near, fed):
     assert near([1.0, 1.0, 0.5]) == [-w for w in weights]
 
 
+@once
 def test_many_cuts_add_up_no_rounding(probe, train, fed):
     rule = rw.Plateau(0.9, patience=1, min_scale=0.25)
     callbacks = [fed([0.0] * 20), rk.Follow(0.1 * rule)]
@@ -90,6 +94,7 @@ def test_the_next_fit_goes_on_and_a_rule_needs_one_trace_a_cut(probe, train, nea
     assert history["learning_rate"] == [0.5] * 3
 
 
+@once
 def test_like_keras_it_does_what_reduce_lr_on_plateau_does():
     x = np.linspace(-1, 1, 64, dtype="float32")[:, None]
     data = {"x": x, "y": np.sign(x), "validation_data": (x[::3], np.sign(x[::3])), "epochs": 14, "verbose": 0}
@@ -109,6 +114,7 @@ def _fitted(data, callback):
     return model.fit(batch_size=16, shuffle=False, callbacks=[callback], **data)
 
 
+@once
 def test_a_rule_of_a_metric_that_rises(probe, train, fed):
     rule = rw.NewBob(0.5, mode="max", start=2)
     callbacks = [fed([9.0, 0.1, 0.1, 0.1], "accuracy"), rk.Follow(1.0 * rule, monitor="accuracy")]
@@ -116,6 +122,7 @@ def test_a_rule_of_a_metric_that_rises(probe, train, fed):
     assert history["learning_rate"] == [1.0, 1.0, 1.0, 0.5]
 
 
+@once
 def test_a_horizon_settles_the_start_of_a_rule_and_initial_epoch_moves_it(probe, train, fed):
     lr = (rw.Linear(1.0, 0.0) * rw.Plateau(0.5, patience=1)).warmup(rw.fraction(0.5))
     callbacks = [fed([1.0] * 8), rk.Follow(lr, horizon=8)]
@@ -124,6 +131,7 @@ def test_a_horizon_settles_the_start_of_a_rule_and_initial_epoch_moves_it(probe,
     assert history["learning_rate"] == [0.75, 1.0, 1.0, 0.375, 0.125, 0.03125]  # the first metric counts after update 4
 
 
+@once
 def test_a_metric_that_is_not_finite_is_no_improvement_and_told_once(probe, train, fed, recwarn):
     callbacks = [fed([math.nan, math.inf, math.nan, 1.0]), rk.Follow(rw.Constant(1.0) * PLATEAU)]
     _, history = train(probe(4, keras.optimizers.SGD(0.3), run_eagerly=True), 1, epochs=4, callbacks=callbacks)
@@ -142,6 +150,7 @@ def test_validation_that_comes_only_every_other_epoch(probe):
     assert history["learning_rate"] == [1.0] * 4 + [0.5] * 2
 
 
+@once
 @pytest.mark.parametrize(
     ("follow", "message"),
     [
@@ -159,6 +168,7 @@ def test_a_metric_that_is_missing_is_named(probe, train, follow, message):
         train(model, 1, epochs=2, callbacks=[rk.Follow(0.1 * PLATEAU, **follow)])
 
 
+@once
 def test_a_schedule_with_rules_keeps_their_state_in_its_configuration():
     lr = rw.Cosine(0.1, 0.0, 8) * rw.Greedy(0.5, patience=1)
     schedule = rk.Schedule(lr, 2, state=lr.observe(lr.init(), 1.0, 3))
@@ -170,6 +180,7 @@ def test_a_schedule_with_rules_keeps_their_state_in_its_configuration():
     assert float(read(5)) == pytest.approx(2 * lr(2))  # it improved, so the rate is doubled
 
 
+@once
 @pytest.mark.parametrize(
     ("make", "message"),
     [

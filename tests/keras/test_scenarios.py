@@ -1,5 +1,7 @@
 """The real-world scenarios, as far as they concern Keras, measured from the change of a parameter."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import ratewise.keras as rk
 from ratewise.errors import ScheduleChanged
 
 EAGER = {"run_eagerly": True}
+
+once = pytest.mark.skipif("RATEWISE_INNER" in os.environ, reason="no backend has a part in it")
 
 # 1. Resume at 60,000 of a cosine of 100,000 updates, and extend the run to 150,000
 
@@ -37,6 +41,7 @@ def test_scenario_1_another_length_is_refused_and_both_curves_are_shown(probe, t
     assert applied_at(model, [60_000]) == pytest.approx([1.265888e-4], rel=1e-6)
 
 
+@once
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
@@ -103,6 +108,7 @@ def test_scenario_3_accumulation_of_four(probe, train, near):
 # 4. More batches than were planned
 
 
+@once
 def test_scenario_4_past_the_end_the_rate_is_held_and_it_is_said_once(probe, train, applied_at, recwarn):
     lr = rw.cosine(0.1, steps=56_250)
     model = probe(4, keras.optimizers.SGD(0.3), **EAGER)
