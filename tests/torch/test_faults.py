@@ -328,6 +328,7 @@ def held_by(optimizer):
     return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
 
 
+@pytest.mark.slow
 @quiet
 @hypothesis.given(damaged(), st.sampled_from([None, "keep", "switch"]))
 def test_a_damaged_state_is_refused_or_followed_exactly(case, policy):
