@@ -1,6 +1,8 @@
 """Nothing can be forgotten: every adapter has a harness, every kind of schedule an example, every feature a reason."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,10 @@ def test_a_new_recipe_is_an_example_at_once(monkeypatch):
 def test_the_names_of_checks_are_different_sentences():
     names = [str(check) for check in adapter_checks()]
     assert len(set(names)) == len(names)
+
+
+def test_the_suite_imports_no_framework_and_no_test_runner():
+    heavy = ("numpy", "torch", "tensorflow", "keras", "jax", "optax", "pytest")
+    use = "import sys, ratewise.testing as t; t.check_schedule(t.examples()['Ramp'])"
+    code = f"{use}; print([m for m in {heavy!r} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -54,7 +54,7 @@ def schedule_checks(
 
     Example:
         >>> [str(check) for check in schedule_checks(libraries=())][:2]
-        ['every value is a finite float', 'before 0 the value is that of update 0']
+        ['every value is a finite float', 'a rate is at least 0']
     """
     laws = dict(_LAWS) if rate else {name: check for name, check in _LAWS.items() if check is not _not_negative}
     for name, library in imported(libraries).items():
