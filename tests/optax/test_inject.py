@@ -4,6 +4,7 @@ import pickle
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -266,6 +267,14 @@ def test_it_prints_and_pickles():
     ruled.observe(ruled.init(0.0), 1.0)
     assert repr(pickle.loads(pickle.dumps(ruled))) == repr(ruled)
     assert isinstance(optimizer, optax.GradientTransformationExtraArgs)
+
+
+def test_a_state_of_numpy_arrays_goes_on_as_it_stands(near):
+    optimizer = ro.inject(optax.sgd, learning_rate=LR * rw.Plateau(0.5, 1), momentum=rw.Linear(0.0, 0.0, 4))
+    state = jax.tree.map(np.asarray, states(optimizer, 3)[-1])
+    state = ro.scaled(optimizer.observe(optimizer.observe(state, np.float32(1.0)), 2.0), np.float64(0.5))
+    change, state = optimizer.update(np.float32(1.0), jax.tree.map(np.asarray, state))
+    assert near([0.25 * LR(3)]) == [-float(change)] == [float(ro.rate(state))]
 
 
 def test_the_count_stays_at_the_last_integer(after):

@@ -194,7 +194,7 @@ class Plan:
 
     def rates(self, count: Any, scale: Any, rules: Any) -> dict[str, Any]:
         """Return the values that update ``count`` uses, in the dtype of ``scale``."""
-        values = {}
+        values, count = {}, jnp.asarray(count)  # a restored state may hold arrays of numpy
         for name, followed in self.schedules.items():
             value = followed(count)
             if isinstance(followed, Ruled):
