@@ -195,6 +195,7 @@ def test_the_state_of_another_object_is_refused(name, sgd, applied):
     assert applied(optimizer) == [LR(2)]
 
 
+@pytest.mark.slow
 def test_the_state_of_a_hugging_face_schedule_is_refused(sgd):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.get_cosine_schedule_with_warmup(sgd(), 3, 9)

@@ -195,7 +195,10 @@ def test_two_optimizers_follow_their_own_clocks(sgd, applied):
         ({"lr": True}, "lr must be a Schedule, a number, .* got True"),
         ({"lr": 0.1, "clock": "hook"}, "clock must be 'hooks' or 'step', got 'hook'. Did you mean 'hooks'"),
         ({"lr": 0.1, "on_overrun": "holds"}, "on_overrun must be .* Did you mean 'hold'"),
-        ({"lr": 0.1, "on_change": "swich"}, "on_change must be 'keep' or 'switch', got 'swich'. Did you mean 'switch'"),
+        (
+            {"lr": 0.1, "on_change": "swich"},
+            "on_change must be one of keep, switch, stretch, replan, rewarm\\(n\\), got 'swich'. Did you mean 'switch'",
+        ),
         ({"lr": rw.Linear(-0.1, 0.1, 4)}, "lr must be at least 0 and finite, but .* gives -0.1 at update 0"),
         ({"lr": {}}, "lr= is an empty dictionary"),
     ],
@@ -221,7 +224,7 @@ def test_something_that_is_no_optimizer_is_refused():
 
 @pytest.mark.parametrize("argument", [0.5, 3])
 def test_step_refuses_a_metric(argument, sgd):
-    with pytest.raises(AdapterError, match=re.escape(f"takes no metric or epoch, got {argument}")):
+    with pytest.raises(AdapterError, match=re.escape(f"follows no rule that reads a metric, got {argument}")):
         Scheduler(sgd(), 0.1).step(argument)
 
 

@@ -98,7 +98,7 @@ def test_change_takes_schedules_by_name(sgd, applied):
 @pytest.mark.parametrize(
     ("new", "policy", "error", "message"),
     [
-        (0.2, "swich", AdapterError, "policy must be 'keep' or 'switch', got 'swich'. Did you mean 'switch'"),
+        (0.2, "swich", AdapterError, "policy must be one of .*, got 'swich'. Did you mean 'switch'"),
         (-0.2, "switch", AdapterError, "lr must be at least 0 and finite, but .* gives -0.2 at update 0"),
         ("cosine", "switch", AdapterError, "lr must be a Schedule"),
         (rw.cosine(0.1), "switch", ScheduleError, "length is not known"),
@@ -119,24 +119,3 @@ def test_a_change_also_reaches_a_group_added_just_before(sgd, weight, applied):
     optimizer.add_param_group({"params": [weight()], "lr": 0.4})
     scheduler.scaled_from(0.5)
     assert applied(optimizer) == [[0.05, 0.2]]
-
-
-def test_a_rule_is_refused_with_the_way_to_drive_it(sgd):
-    lr = (rw.Constant(0.1) * rw.Plateau(0.5, patience=2)).warmup(5)
-    with pytest.raises(AdapterError, match=r"no metric comes here.*lr\.schedule.*scaled_from\(new / old\)"):
-        Scheduler(sgd(), lr)
-
-
-def test_the_way_to_drive_a_rule_works(sgd, applied):
-    lr = (rw.Constant(1.0) * rw.Plateau(0.5, patience=2)).warmup(5)
-    optimizer = sgd()
-    scheduler, state = Scheduler(optimizer, lr.schedule), lr.init()
-    used, wanted = [], []
-    for loss in [9.0, 1.0, 0.9, 0.91, 0.92, 0.90, float("nan")]:  # after updates 3, 6, 9, ...
-        wanted += [lr.at(scheduler.position + i, lr.factor(state)) for i in range(3)]
-        used += applied(optimizer, 3)
-        before, state = lr.factor(state), lr.observe(state, loss, scheduler.position)
-        if lr.factor(state) != before:
-            scheduler.scaled_from(lr.factor(state) / before)
-    assert used == pytest.approx(wanted, rel=1e-15)
-    assert scheduler.next_lr == {"0": 0.25}

@@ -6,7 +6,7 @@ from typing import Any
 from ratewise.core import checks
 from ratewise.core.horizon import is_zero
 from ratewise.core.schedule import Ramp, Schedule, Sequence, Stretch
-from ratewise.errors import ScheduleError
+from ratewise.errors import ScheduleError, nearest
 
 POLICIES = ("keep", "switch", "stretch", "replan", "rewarm(n)")
 
@@ -52,7 +52,46 @@ def extend(old: Schedule, new: Schedule, at: int, policy: str) -> Schedule:
     return old.until(at) >> rest if at else rest
 
 
-def _read(policy: Any) -> tuple[str, int]:
+def side_by_side(old: Schedule, new: Schedule, at: int, names: tuple[str, str] = ("old", "new")) -> str:
+    """Return both curves from update ``at`` on as a table, for errors that ask which one is meant.
+
+    Args:
+        old: One schedule.
+        new: The other.
+        at: First update shown; the last is where the longer one ends.
+        names: What the columns are called.
+
+    Example:
+        >>> from ratewise import Linear
+        >>> print(side_by_side(Linear(1.0, 0.0, 10), Linear(1.0, 0.0, 20), 5))
+        update           old           new  ratio
+             5  5.000000e-01  7.500000e-01    1.5
+            10  0.000000e+00  5.000000e-01      -
+            15  0.000000e+00  2.500000e-01      -
+            20  0.000000e+00  0.000000e+00      -
+    """
+    ends = [math.ceil(a.steps) for a in (old, new) if a.steps is not None]
+    far = max([*ends, at]) if max([*ends, at]) > at else 2 * at or 1000
+    shown = sorted({at, at + (far - at) // 3, at + 2 * (far - at) // 3, far, *(end for end in ends if end > at)})
+    width = max(6, len(str(far)))
+    lines = [f"{'update':>{width}}  {names[0]:>12}  {names[1]:>12}  ratio"]
+    for t in shown:
+        ratio = f"{new(t) / old(t):.5g}" if old(t) else "-"
+        lines.append(f"{t:>{width}}  {old(t):>12.6e}  {new(t):>12.6e}  {ratio:>5}")
+    return "\n".join(lines)
+
+
+def check_policy(where: str, policy: Any) -> str:
+    """Return ``policy`` if ``extend`` knows it.
+
+    Raises:
+        ScheduleError: It does not; ``where`` names the argument in the message.
+    """
+    _read(policy, where)
+    return str(policy)
+
+
+def _read(policy: Any, where: str = "extend: policy") -> tuple[str, int]:
     """The policy's name, and the number of updates if it takes one."""
     if isinstance(policy, str) and policy in ("keep", "switch", "stretch", "replan"):
         return policy, 0
@@ -60,8 +99,12 @@ def _read(policy: Any) -> tuple[str, int]:
         number = policy.removeprefix("rewarm(")[:-1]
         if number.isascii() and number.isdigit() and 0 < len(number) < 17 and 0 < int(number) <= checks.FAR:
             return "rewarm", int(number)
-    hint = " rewarm needs a number of updates, for example 'rewarm(1000)'." if str(policy)[:6] == "rewarm" else ""
-    raise ScheduleError(f"extend: policy must be one of {', '.join(POLICIES)}, got {checks.shown(policy)}.{hint}")
+    hint = nearest(policy, POLICIES)
+    if isinstance(policy, str) and policy.startswith("rewarm"):
+        hint = " rewarm needs a number of updates, for example 'rewarm(1000)'."
+    elif "Did you mean" not in hint:
+        hint = ""
+    raise ScheduleError(f"{where} must be one of {', '.join(POLICIES)}, got {checks.shown(policy)}.{hint}")
 
 
 def _from(schedule: Schedule, at: int) -> Schedule:

@@ -7,26 +7,47 @@ by the backoff factor once per skipped update, and by the growth factor after en
 import math
 from typing import Any
 
+from ratewise.core import checks
+from ratewise.errors import AdapterError
+
 
 class Backoffs:
     """How often a ``torch.amp.GradScaler`` backed off, from its public scale and growth tracker.
 
     Args:
-        scaler: The scaler. One that serves several optimizers backs off for all of them.
+        scaler: The scaler. One that serves several optimizers backs off for all of them, and where its scale also
+            grew in that update the count may be too high by that.
+
+    Raises:
+        AdapterError: It is no scaler.
     """
 
     def __init__(self, scaler: Any) -> None:
+        if not hasattr(scaler, "get_growth_interval"):
+            raise AdapterError(f"Scheduler: scaler must be a torch.amp.GradScaler, got {checks.shown(scaler)}.")
         self.scaler = scaler
         self._counted = 0
-        self._seen = self._expected = self._read()
+        self._seen: tuple[float, int] | None = self._read()
+        self._expected = self._read()
         self._blind = False
 
-    def start_again(self) -> None:
-        """Count from 0, from the next update on: the scaler's own state may still be loaded before it."""
-        self._counted, self._blind = 0, True
+    def start_again(self, scale: float | None) -> None:
+        """Count from 0 what is skipped after ``scale``, the scale of a checkpoint: the scaler's may be loaded later.
+
+        Without one, count from the next update on.
+        """
+        self._counted, self._blind = 0, scale is None
+        self._expected, self._seen = (scale or 0.0, 0), None
+
+    @property
+    def scale(self) -> float:
+        """The scaler's scale now."""
+        return self._read()[0]
 
     def before_update(self) -> None:
         """The scaler is about to let an update happen: count what it skipped since the last one."""
+        if not self.scaler.is_enabled():
+            return
         scale, tracker = self._seen = self._read()
         self._counted += 0 if self._blind else self._fallen(scale)
         self._blind = False

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ratewise.core import checks
 from ratewise.core.schedule import Schedule
 from ratewise.errors import AdapterError
 from ratewise.torch.plan import ALL, Plan, Spec
@@ -27,7 +28,7 @@ _LIMITS = {"momentum": (1.0, "at least 0 and below 1"), "beta2": (1.0, "at least
 
 def names(groups: Sequence[Group]) -> list[str]:
     """Return the groups' names; a group without one is called by its index."""
-    found = [str(group.get("name", i)) for i, group in enumerate(groups)]
+    found = [str(i if group.get("name") is None else group["name"]) for i, group in enumerate(groups)]
     for name in found:
         if found.count(name) > 1:
             raise AdapterError(f"torch adapter: group names must differ, got {name!r} twice. Give each its own 'name'.")
@@ -44,10 +45,10 @@ def base_rate(group: Group, name: str) -> float:
         return float(group[BASE])
     if "lr" not in group:
         raise AdapterError(f"torch adapter: group {name!r} has no 'lr', so no schedule can drive its rate.")
-    rate = float(group["lr"])
+    rate = as_given(group["lr"])
     if not 0.0 <= rate < math.inf:
         raise AdapterError(f"torch adapter: the rate of group {name!r} must be at least 0 and finite, got {rate!r}.")
-    initial = float(group.get("initial_lr", rate))
+    initial = as_given(group.get("initial_lr", rate))
     if initial != rate:
         raise AdapterError(
             f"torch adapter: group {name!r} holds lr={rate!r} but initial_lr={initial!r}, so another scheduler has "
@@ -58,10 +59,10 @@ def base_rate(group: Group, name: str) -> float:
 
 def scale(group: Group, name: str) -> float:
     """Return the group's ``lr_scale``, 1 by default."""
-    value = float(group.get("lr_scale", 1.0))
-    if not 0.0 <= value < math.inf:
+    value = checks.plain_number(group.get("lr_scale", 1.0))
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value < math.inf:
         raise AdapterError(f"torch adapter: lr_scale of group {name!r} must be at least 0 and finite, got {value!r}.")
-    return value
+    return float(value)
 
 
 def planned(spec: Spec, groups: Sequence[Group]) -> Plan:
@@ -112,6 +113,14 @@ def without_gradients(groups: Sequence[Group]) -> bool:
     return all(p.grad is None or not p.grad.any() for group in groups for p in group["params"])
 
 
+def as_given(rate: Any) -> float:
+    """The rate as a number; of a tensor the shortest decimal that it rounds, so that a 0.1 in float32 is still 0.1."""
+    if not isinstance(rate, torch.Tensor) or rate.dtype == torch.float64:
+        return float(rate)
+    decimals = (float(f"{float(rate):.{digits}g}") for digits in range(1, 18))
+    return next((x for x in decimals if as_held(x, rate) == float(rate)), float(rate))
+
+
 def as_held(value: float, held: Any) -> float:
     """``value`` as the object ``held`` shows it: a tensor rounds to its own precision."""
     return float(torch.tensor(value, dtype=held.dtype)) if isinstance(held, torch.Tensor) else value
@@ -141,8 +150,8 @@ class Track:
     Evaluation stops where the schedule fails or leaves the allowed range: a run may never come there.
     """
 
-    def __init__(self, name: str, schedule: Schedule) -> None:
-        self.name, self.schedule = name, schedule
+    def __init__(self, name: str, schedule: Schedule, factor: float) -> None:
+        self.name, self.schedule, self.factor = name, schedule, factor  # the factor is what rules made of it
         self.top, self.allowed = _LIMITS.get(name, (math.inf, "at least 0 and finite"))
 
     def block(self, t: int, size: int) -> list[float]:
@@ -155,6 +164,10 @@ class Track:
             block = self.schedule.values(t, t + size)
         except Exception:  # a user's function may fail further on
             block = self.schedule.values(t, t + 1)
+        if self.factor != 1.0:
+            block = [value * self.factor for value in block]
+        if min(block) >= 0.0 and max(block) < self.top and not math.isnan(sum(block)):
+            return block
         good = next((i for i, value in enumerate(block) if not 0.0 <= value < self.top), len(block))
         if not good:
             raise AdapterError(
@@ -171,29 +184,34 @@ class Knob:
         name: The hyperparameter, as the Scheduler's argument is called.
         plan: The schedules by group.
         groups: The optimizer's parameter groups.
+        t: The first update whose values are wanted.
 
     Raises:
-        AdapterError: The optimizer has no such hyperparameter.
+        AdapterError: The optimizer has no such hyperparameter, or a value is out of range.
     """
 
-    def __init__(self, name: str, plan: Plan, groups: Sequence[Group]) -> None:
+    def __init__(self, name: str, plan: Plan, groups: Sequence[Group], t: int) -> None:
         self.name = name
         self.key, self.index = _place(name, groups)
         tracks: dict[int, Track] = {}
-        schedules = [plan.schedule(name, group) for group in plan.base]
-        self._tracks = [tracks.setdefault(id(s), Track(name, s)) for s in schedules]
-        self._scales = [plan.multiplier(name, group) for group in plan.base]
+        pairs = [(plan.schedule(name, group), plan.factor(name, group)) for group in plan.base]
+        found = [tracks.setdefault(id(s), Track(name, s, factor)) for s, factor in pairs]
+        self._kinds = [(track, plan.multiplier(name, group)) for track, group in zip(found, plan.base, strict=True)]
         self._distinct = list(tracks.values())
-        self._rows: list[list[float]] = []
-        self._first = 0
-        self.rates: list[float] = []
+        self.uniform = len({(id(track), scale) for track, scale in self._kinds}) == 1  # one value for all groups
+        self._outside = torch.compiler.disable(self._read)  # type: ignore[no-untyped-call]
+        self._read(t)
+        self.rates = self.rows[0]
         self.hold(groups)
+        for x in self.tensors:
+            _check_tensor(self.key, x)
 
     def hold(self, groups: Sequence[Group]) -> None:
         """Take what the groups hold now as what is expected there."""
-        self.held = [self.get(group) for group in groups]
-        self.tensors = [(i, x) for i, x in enumerate(self.held) if isinstance(x, torch.Tensor)]
-        self._plain = not self.tensors and self.index is None
+        self.held: list[Any] = [self.get(group) for group in groups]
+        self.tensors = [x for x in self.held if isinstance(x, torch.Tensor)]
+        self.plain = not self.tensors and self.index is None
+        self._filled = len(self.tensors) == len(self.held) and self.index is None
         self._mark()
 
     def get(self, group: Group) -> Any:
@@ -218,40 +236,41 @@ class Knob:
         else:
             self.put(group, value)
 
-    def values(self, t: int) -> list[float]:
-        """The value of each group at update ``t``."""
-        i = t - self._first
-        if not 0 <= i < len(self._rows):
-            self._read(t)
-            i = 0
-        return self._rows[i]
-
     def _read(self, t: int) -> None:
         """Compute the rows of update ``t`` and of some that follow: about as many as are worth their memory."""
-        size = max(1, min(BLOCK, 16 * BLOCK // len(self._scales)))
+        size = max(1, min(BLOCK, 16 * BLOCK // len(self._kinds)))
         blocks = {id(track): track.block(t, size) for track in self._distinct}
-        columns = [
-            block if factor == 1.0 else [value * factor for value in block]
-            for block, factor in ((blocks[id(track)], s) for track, s in zip(self._tracks, self._scales, strict=True))
-        ]
-        self._first, self._rows = t, [list(row) for row in zip(*columns, strict=False)]
+        columns = {
+            (id(track), scale): blocks[id(track)] if scale == 1.0 else [v * scale for v in blocks[id(track)]]
+            for track, scale in self._kinds
+        }
+        if self.uniform:
+            (column,), n = columns.values(), len(self._kinds)
+            self.first, self.rows = t, [[value] * n for value in column]
+        else:
+            each = [columns[id(track), scale] for track, scale in self._kinds]
+            self.first, self.rows = t, [list(row) for row in zip(*each, strict=False)]
 
     def write(self, groups: Sequence[Group], t: int) -> None:
         """Write the values of update ``t``; tensors are filled in place and keep their identity."""
-        try:
-            rates = self._rows[t - self._first]  # never below 0: a Knob only goes forward
-        except IndexError:
-            rates = self.values(t)
-        self.rates = rates
-        if self._plain:
+        i = t - self.first
+        if not 0 <= i < len(self.rows):
+            self._outside(t)
+            i = 0
+        self.rates = rates = self.rows[i]
+        if self.plain:
             key = self.key
             for group, rate in zip(groups, rates):  # noqa: B905  (a group added meanwhile is adopted later)
                 group[key] = rate
             self.held = rates
+        elif self._filled:
+            for x, rate in zip(self.tensors, rates, strict=True):
+                x.fill_(rate)
+            self._versions = [x._version for x in self.tensors]
         else:
-            self._write_slowly(groups)
+            self._write_mixed(groups)
 
-    def _write_slowly(self, groups: Sequence[Group]) -> None:
+    def _write_mixed(self, groups: Sequence[Group]) -> None:
         for i, (group, rate) in enumerate(zip(groups, self.rates, strict=False)):
             if isinstance(self.held[i], torch.Tensor):
                 self.held[i].fill_(rate)
@@ -267,15 +286,14 @@ class Knob:
 
     def intact(self, groups: Sequence[Group]) -> bool:
         """Whether every group holds the very object that was written."""
-        if self._plain:
+        if self.index is None:
             key = self.key
-            for group, held in zip(groups, self.held):  # noqa: B905, SIM110  (as in write; a generator costs more)
+            for group, held in zip(groups, self.held):  # noqa: B905  (as in write; a generator costs more)
                 if group[key] is not held:
                     return False
-            return True
-        if any(self.get(group) is not held for group, held in zip(groups, self.held, strict=False)):
+        elif any(self.get(group) is not held for group, held in zip(groups, self.held, strict=False)):
             return False
-        return [x._version for _, x in self.tensors] == self._versions
+        return not self.tensors or [x._version for x in self.tensors] == self._versions
 
     def mismatch(self, groups: Sequence[Group]) -> tuple[int, float, float] | None:
         """Return (index of the group, intended value, value found) of the first group that holds another value."""
@@ -287,7 +305,17 @@ class Knob:
 
     def _mark(self) -> None:
         """Remember how often each tensor was written: the one way to see an edit in place without reading it."""
-        self._versions = [x._version for _, x in self.tensors]
+        self._versions = [x._version for x in self.tensors]
+
+
+def _check_tensor(key: str, x: torch.Tensor) -> None:
+    """Check that numbers can be written into it."""
+    wrong = "requires gradients" if x.requires_grad else "was made in inference mode" if x.is_inference() else ""
+    if wrong or not x.is_floating_point():
+        raise AdapterError(
+            f"torch adapter: group[{key!r}] is a tensor that {wrong or f'holds {x.dtype}'}, so no rate can be written "
+            "into it. Make it with torch.tensor(0.1)."
+        )
 
 
 def _place(name: str, groups: Sequence[Group]) -> tuple[str, int | None]:

@@ -1,57 +1,44 @@
 """``Scheduler``: a torch optimizer that follows a schedule, update by update.
 
-It holds the position and applies the rate; what the rate is, a ``Schedule`` says. Before each update it checks that
-the optimizer still uses the rates that were written; after each it writes the next ones. It is an ``LRScheduler``
-so that trainers accept it, but it never counts their calls of ``step()``.
+It says what is followed, from which position on, and keeps that in checkpoints; what the rate is, a ``Schedule`` says,
+and the ``Driver`` counts the updates and writes the rates. It is an ``LRScheduler`` so that trainers accept it, but it
+never counts their calls of ``step()``.
 """
 
+import json
+import logging
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch.compiler import is_dynamo_compiling
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ratewise.core import checks
+from ratewise.core.change import check_policy
 from ratewise.core.horizon import Horizon, Updates
+from ratewise.core.ruled import Ruled
 from ratewise.core.schedule import Schedule
 from ratewise.errors import AdapterError, ScheduleChanged, ScheduleDetached, ScheduleError, nearest
 from ratewise.torch.backoffs import Backoffs
-from ratewise.torch.groups import (
-    BASE,
-    Group,
-    Knob,
-    adopted,
-    as_held,
-    names,
-    planned,
-    separate_tensors,
-    without_gradients,
-)
-from ratewise.torch.plan import ALL, Plan, by_group, check_groups, decoded, difference, read
+from ratewise.torch.driver import Driver, Log
+from ratewise.torch.groups import BASE, Group, Knob, adopted, as_held, names, planned, separate_tensors
+from ratewise.torch.plan import Followed, Plan, by_group, check_groups, check_values, plain, read, rules, unruled
+from ratewise.torch.saved import FORMAT, Saved, continued, difference
 from ratewise.torch.watch import WATCH
-
-FORMAT = 1
-"""Version of ``state_dict``."""
-
-POLICIES = ("keep", "switch")
-"""How to go on when the schedule changes: with the old one, or with the new one from here."""
 
 CLOCKS = ("hooks", "step")
 OVERRUN = ("hold", "error")
 
 _WRAPPERS = ("AcceleratedOptimizer", "LightningOptimizer")  # they step the optimizer that they hold
 
-_EDITED = (
-    "Something else wrote {name} after the Scheduler did, for example another scheduler or an edit of param_groups. "
-    "To change the plan, use change(...); to let go of the optimizer, use detach()."
-)
 _REPLACED = (
     "optimizer.param_groups was replaced after the Scheduler was made. Make the Scheduler after whatever wraps or "
     'rebuilds the optimizer, or use clock="step" if it swaps its groups at every update (DeepSpeed does).'
 )
+
+_log = logging.getLogger("ratewise")
 
 
 class Scheduler(LRScheduler):
@@ -65,7 +52,7 @@ class Scheduler(LRScheduler):
     Args:
         optimizer: A ``torch.optim.Optimizer``, also wrapped by Accelerate or Lightning.
         lr: Absolute rate, at least 0 and finite: a schedule, a number, or one for every group name. A group without
-            a ``name`` is called by its index, ``"0"``.
+            a ``name`` is called by its index, ``"0"``. Names and ``lr_scale`` are read when the Scheduler is made.
         factor: Dimensionless; multiplies the base rates, so ratios between groups stay. The base rate is
             ``group["lr"]`` when the Scheduler is made.
         momentum: Momentum, or the first beta where the optimizer has betas; in [0, 1).
@@ -75,7 +62,8 @@ class Scheduler(LRScheduler):
         horizon: Length of the run, in optimizer updates or as a ``Horizon``; settles the open lengths of schedules.
         clock: ``"hooks"`` counts the optimizer's own updates. ``"step"`` counts calls of ``step()``: for DeepSpeed,
             replayed CUDA graphs, ``torch.compile(fullgraph=True)`` and optimizers without torch's step hooks. Not
-            below Accelerate's wrapper, which calls ``step()`` once for every process.
+            below Accelerate's wrapper, which calls ``step()`` once for every process. There nothing runs before an
+            update, so read ``next_lr`` after ``add_param_group``: that takes the new group in.
         on_overrun: Past the end of the run, ``"hold"`` warns once and holds the end value, ``"error"`` raises.
         on_change: Policy of ``load_state_dict`` for trainers that pass none.
         scaler: A ``GradScaler``; lets ``skipped`` count what it skips, from its scale, which is then read before every
@@ -111,13 +99,12 @@ class Scheduler(LRScheduler):
         self.optimizer = _unwrapped(optimizer)
         self.clock = _known("clock", clock, CLOCKS)
         self._on_overrun = _known("on_overrun", on_overrun, OVERRUN)
-        self._on_change = on_change if on_change is None else _known("on_change", on_change, POLICIES)
+        self._on_change = None if on_change is None else _policy("Scheduler: on_change", on_change)
         self._horizon = None if horizon is None else Horizon.of(horizon)
         self._backoffs = None if scaler is None else Backoffs(scaler)
         given = {"lr": lr, "factor": factor, "momentum": momentum, "beta2": beta2}
         spec = read({**given, "weight_decay": weight_decay, "eps": eps}, self._horizon)
-        if not getattr(self.optimizer, "param_groups", None):
-            raise AdapterError(f"Scheduler: needs a torch optimizer, got {type(optimizer).__name__}.")
+        _check_optimizer(self.optimizer)
         check_groups(spec, names(self.optimizer.param_groups))
         before = WATCH.scheduler_of(self.optimizer)
         if before is not None and not restart:
@@ -130,9 +117,6 @@ class Scheduler(LRScheduler):
     def _begin(self, plan: Plan, before: "Scheduler | None") -> None:
         """Take hold of the optimizer at update 0; whatever can fail comes before the first change."""
         self._plan = self._origin = plan
-        self._position = 0
-        self._skips: int | None = None
-        self._used: list[float] | None = None
         self._history: list[dict[str, Any]] = []
         self._originals: dict[tuple[str, str], float] = {}
         self._step_count = 1  # plain and writable: Accelerate adds to it
@@ -140,7 +124,7 @@ class Scheduler(LRScheduler):
         knobs = self._tuned(plan)
         groups = self.optimizer.param_groups
         loaded = [float(group["lr"]) for group in groups] if before is None and BASE in groups[0] else []
-        self._handles: list[Any] | None = self._hooked()
+        self._driver.hook(self.clock, self._reload)
         if before is not None:
             before.detach()
         self._bind(knobs)
@@ -148,35 +132,36 @@ class Scheduler(LRScheduler):
 
     def _reset(self) -> None:
         """What is never saved."""
-        self.stepping = False  # between the hooks of one update
-        self._apart, self._dry_at = False, -1  # a step that is no update; the position of the last dry one
-        self._pending: Any = None  # an overflow flag on a GPU that has not been read yet
-        self._postponed: Exception | None = None
+        self._driver = Driver(self.optimizer, self._attend)
         self._stray: tuple[str, float, float] | None = None
-        self._told = False  # of the overrun
-        self._limit = -1.0
-        self._outside = torch.compiler.disable(_call)  # type: ignore[no-untyped-call]
+        self._told = self._told_nan = False  # of the overrun, of a metric that is not finite
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     @property
     def position(self) -> int:
         """How many updates have happened; the coming one uses ``lr(position)``."""
-        self._resolve()
-        return self._position
+        self._driver.resolve()
+        return self._driver.position
 
     @property
     def skipped(self) -> int | None:
         """How many updates were skipped for overflowing gradients; None where that cannot be seen."""
-        self._resolve()
-        if self._backoffs is None:
-            return self._skips
-        return (self._skips or 0) + self._backoffs.count
+        self._driver.resolve()
+        skips = self._driver.skips
+        if self._backoffs is None or self._driver.kernel_skips:  # what the kernel skips, the scaler counts too
+            return skips
+        return (skips or 0) + self._backoffs.count
 
     @property
     def overrun(self) -> int:
         """How many updates happened past the end of the run."""
         return max(0, self.position - math.ceil(self._end)) if self._end < math.inf else 0
+
+    @property
+    def stepping(self) -> bool:
+        """Whether an update is being made at this moment."""
+        return self._driver.stepping
 
     @property
     def last_lr(self) -> dict[str, float]:
@@ -186,27 +171,35 @@ class Scheduler(LRScheduler):
     @property
     def next_lr(self) -> dict[str, float]:
         """The rates that the coming update will use, by group name."""
-        return dict(zip(self._plan.base, self.get_lr(), strict=True))
+        rates = self.get_lr()
+        return dict(zip(self._plan.base, rates, strict=True))
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Every change of plan: ``at`` which update, ``what``, and the rates ``old`` and ``new`` there."""
+        """Every change of plan, cuts by rules among them.
+
+        ``at`` which update, ``what`` it was, the rates ``old`` and ``new`` there by group, the ``end`` of the new plan
+        (None without one), and what was followed before (``was``) as JSON values.
+        """
         return [dict(entry) for entry in self._history]
 
-    def schedules(self, name: str = "lr") -> dict[str, Schedule]:
-        """Return the schedules that drive ``name`` now, by group; ``"lr"`` also answers for ``factor=``."""
-        by_name = self._plan.rates if name == "lr" else self._plan.spec.get(name, {})
-        return {group: by_name.get(group) or by_name[ALL] for group in self._plan.base} if by_name else {}
+    def schedules(self, name: str = "lr") -> dict[str, Followed]:
+        """Return what ``name`` follows now, by group; ``"lr"`` also answers for ``factor=``."""
+        name = self._plan.kind if name == "lr" else name
+        return {group: self._plan.followed(name, group) for group in self._plan.base} if name in self._plan.spec else {}
 
     def get_last_lr(self) -> list[Any]:
         """Return what the last update used, one rate per group; before the first update the coming rates."""
-        self._resolve()
-        return list(self._lr.rates if self._used is None else self._used)
+        self._driver.resolve()
+        used = self._driver.used
+        return list(self._driver.rates if used is None else used)
 
     def get_lr(self) -> list[Any]:
-        """Return what the coming update will use, one rate per group."""
-        self._resolve()
-        return list(self._lr.rates)
+        """Return what the coming update will use, one rate per group; a group added just now is taken in."""
+        self._driver.resolve()
+        if self._driver.handles is not None and not self._driver.stepping:
+            self._settled("get_lr")
+        return list(self._driver.rates)
 
     @property
     def last_epoch(self) -> int:  # type: ignore[override]  # torch's is writable; ours follows the optimizer
@@ -222,142 +215,78 @@ class Scheduler(LRScheduler):
     def _last_lr(self) -> list[Any]:  # type: ignore[override]  # trainers read torch's attribute of this name
         return self.get_last_lr()
 
+    def log_to(self, log: Log) -> None:
+        """Call ``log(t, rates)`` after every update: its index and the rates that it used, by group name.
+
+        Args:
+            log: A ``ratewise.logs.CSVLog`` or ``TensorBoardLog``, or any function. Not kept by checkpoints or copies.
+        """
+        if not callable(log):
+            raise AdapterError(f"log_to: log must be a function of (t, rates), got {checks.shown(log)}.")
+        self._driver.sync()
+        self._driver.logs.append(log)
+        self._driver.follow(self._driver.knobs, list(self._plan.base))
+
     # -- the clock -------------------------------------------------------------------------------------------
 
     def step(self, metric: float | None = None) -> None:
         """Do nothing under ``clock="hooks"``; under ``clock="step"`` count one update.
 
+        Args:
+            metric: An evaluation for the rules, as ``observe`` takes it; it counts no update.
+
         Raises:
-            AdapterError: A metric is given, which no schedule reads.
+            AdapterError: A metric is given and no rule reads it.
             ScheduleDetached: Under ``clock="step"``, the update did not use the scheduled rate.
         """
         if metric is not None:
-            raise AdapterError(f"Scheduler: step() takes no metric or epoch, got {metric!r}. Call step() alone.")
+            self.observe(metric)
+            return
         self._step_count += 1
-        if self.clock == "step" and self._handles is not None:
-            self._check()
-            if not self._apart:
-                self._advance()
-
-    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """Step pre hook. The compiler must leave it alone: traced, it would recompile at every update."""
-        if self._traceable or is_dynamo_compiling():
-            self._outside(self._check)
-        else:
-            self._check()
-
-    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """Step post hook."""
-        if self._traceable or is_dynamo_compiling():
-            self._outside(self._count)
-        else:
-            self._count()
-
-    def _count(self) -> None:
-        """An update was made, unless it was a dry step, or only recorded, or skipped by the kernel."""
-        self.stepping = False
-        if self._apart:
-            return
-        found = getattr(self.optimizer, "found_inf", None)  # set by GradScaler on optimizers whose kernel skips
-        if found is None:
-            self._advance()
-            return
-        self._pending, self._limit = found, -1.0
-        if found.device.type == "cpu":
-            self._resolve()  # on a GPU reading it now would stall the stream, so that waits until somebody asks
-
-    def _advance(self) -> None:
-        """One update happened: write the rates of the next."""
-        self._used = self._lr.rates
-        self._position = t = self._position + 1
-        groups = self.optimizer.param_groups
-        try:
-            for knob in self._knobs:
-                knob.write(groups, t)
-        except Exception as error:  # it concerns an update that may never come: raised when it does
-            self._postponed, self._limit = error, -1.0
-
-    def _resolve(self) -> None:
-        """Find out whether the last update happened, where the kernel decided that."""
-        found, self._pending = self._pending, None
-        if found is None:
-            return
-        self._skips, self._backoffs = self._skips or 0, None  # what the kernel skips, the scaler counts too
-        if found.item():
-            self._skips += 1
-        else:
-            self._advance()
-        self._set_limit()
-
-    def _capturing(self) -> bool:
-        """Whether a CUDA graph is being recorded: a rate written now would be recorded with it as a constant."""
-        return self._on_gpu and torch.cuda.is_current_stream_capturing()
-
-    # -- the check -------------------------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        """Before an update: the same groups, holding the rates that were written."""
-        groups = self.optimizer.param_groups
-        if groups is not self._groups or len(groups) != self._size or self._position >= self._limit:
-            self._attend(groups)
-        if not self._apart:
-            for knob in self._knobs:
-                if not knob.intact(groups):
-                    self._compare(knob, groups)
-        self.stepping = True
-
-    def _compare(self, knob: Knob, groups: list[Group]) -> None:
-        """Somebody wrote the hyperparameter: fine if the value is the same, or if the step is a dry one."""
-        if knob is self._lr and self._is_dry(groups):
-            self._apart, self._limit, self._dry_at = True, -1.0, self._position
-            return
-        wrong = knob.mismatch(groups)
-        if wrong is None:
-            knob.hold(groups)
-        elif not self._apart:
-            i, intended, found = wrong
-            raise ScheduleDetached(intended, found, names(groups)[i], _EDITED.format(name=f"group[{knob.key!r}]"))
-
-    def _is_dry(self, groups: list[Group]) -> bool:
-        """Whether checkpointing makes this step to create optimizer state, at rate 0 and without gradients.
-
-        A rate of 0 could also be a user's mistake: without gradients is asked of the second such step in a row, and
-        of a step whose scheduled rates are 0 themselves.
-        """
-        if self.optimizer.state or any(float(group["lr"]) != 0.0 for group in groups):
-            return False
-        return without_gradients(groups) if self._dry_at == self._position or not any(self._lr.rates) else True
+        if self.clock == "step" and self._driver.handles is not None:
+            self._driver.check()
+            self._driver.stepping = False
+            if not self._driver.apart:
+                self._driver.advance()
 
     def _attend(self, groups: list[Group]) -> None:
-        """Everything that is rare; ``_limit`` is what makes ``_check`` come here."""
-        self._apart = self._capturing()
-        if self._apart:
+        """Everything that is rare before an update; the driver's ``limit`` is what makes it come here."""
+        driver = self._driver
+        driver.apart = driver.capturing()
+        if driver.apart:
             return
-        self._resolve()
+        driver.resolve()
         if self._backoffs is not None and getattr(self.optimizer, "found_inf", None) is None:
             self._backoffs.before_update()
-        if groups is not self._groups or len(groups) != self._size:
+        if driver.regrouped(groups):
             self._regroup(groups)
-        if self._postponed is not None:
-            raise self._postponed
+        if driver.postponed is not None:
+            raise driver.postponed
         if self._stray is not None:
             self._warn_stray()
-        if self._position >= self._end and not self._told:
+        if driver.position >= self._end and not self._told:
             self._past_end()
         self._set_limit()
 
+    def _set_limit(self) -> None:
+        """From which position on the driver has to ask for attention."""
+        always = self._driver.waiting or self._stray or self._backoffs is not None
+        self._driver.limit = -1.0 if always else math.inf if self._told else self._end
+
     def _past_end(self) -> None:
         end = math.ceil(self._end)
-        text = f"torch adapter: the schedule ends after {end} updates, and update {self._position} is about to be made"
+        position = self._driver.position
+        text = f"torch adapter: the schedule ends after {end} updates, and update {position} is about to be made"
         if self._on_overrun == "error":
             raise AdapterError(f'{text}. Give a longer horizon, or on_overrun="hold" to go on with the end value.')
         self._told = True
-        rates = ", ".join(f"{rate:g}" for rate in sorted(set(self._lr.rates)))
+        rates = ", ".join(f"{rate:g}" for rate in sorted(set(self._driver.rates)))
         self._warn(f"{text}. The rate is held at its end value ({rates}); on_overrun='error' would stop here.")
 
     def _note_stray(self, loaded: list[float]) -> None:
         """Remember loaded rates that are not the scheduled ones: the Scheduler's own state may still be to come."""
-        for name, found, intended, held in zip(self._plan.base, loaded, self._lr.rates, self._lr.held, strict=False):
+        lr = self._driver.lr
+        for name, found, intended, held in zip(self._plan.base, loaded, lr.rates, lr.held, strict=False):
             if self._stray is None and found != as_held(intended, held):
                 self._stray = (name, found, intended)
         self._set_limit()
@@ -366,24 +295,18 @@ class Scheduler(LRScheduler):
         (name, found, intended), self._stray = self._stray or ("", 0.0, 0.0), None
         self._warn(
             f"torch adapter: the loaded optimizer held the rate {found!r} in group {name!r}, the schedule gives "
-            f"{intended!r} at update {self._position}. Load the Scheduler's state too, with load_state_dict."
+            f"{intended!r} at update {self.position}. Load the Scheduler's state too, with load_state_dict."
         )
 
     def _warn(self, text: str) -> None:
         """Warn in the name of the line that called ``optimizer.step()`` (or ``scheduler.step()``)."""
-        warnings.warn(text, UserWarning, stacklevel=6 if self.clock == "step" else 9 if self._traceable else 7)
-
-    def _set_limit(self) -> None:
-        """From which position on ``_check`` has to attend to more than the rates."""
-        waiting = self._postponed or self._stray or self._pending is not None
-        always = waiting or self._apart or self._on_gpu or self._backoffs is not None
-        self._limit = -1.0 if always else math.inf if self._told else self._end
+        warnings.warn(text, UserWarning, stacklevel=6 if self.clock == "step" else 9 if self._driver.traced else 7)
 
     # -- groups ----------------------------------------------------------------------------------------------
 
     def _regroup(self, groups: list[Group]) -> None:
         """Adopt groups that were added, or find that ours were replaced."""
-        known = self._members
+        driver, known = self._driver, self._driver.members
         if len(groups) < len(known):
             raise AdapterError(
                 f"torch adapter: the optimizer has {len(groups)} parameter groups, the Scheduler follows {len(known)}. "
@@ -394,44 +317,41 @@ class Scheduler(LRScheduler):
             if self.clock == "hooks" or not all(BASE in group for group in groups):
                 raise self._replaced(groups)
             self._reload()
-        for knob in self._knobs:
+        for knob in driver.knobs:
             if not knob.intact(groups):
-                self._compare(knob, groups)
-        if not self._apart:
+                driver.compare(knob, groups)
+        if not driver.apart:
             self._adopt(groups)
 
     def _replaced(self, groups: list[Group]) -> ScheduleDetached:
         """The error for groups that are not those the Scheduler was made for; the first that differs is named."""
-        pairs = zip(groups, self._lr.rates, self._plan.base, self._members, strict=False)
+        pairs = zip(groups, self._driver.rates, self._plan.base, self._driver.members, strict=False)
         changed = [(rate, float(group["lr"]), name) for group, rate, name, member in pairs if group is not member]
         rate, found, name = next((c for c in changed if c[0] != c[1]), changed[0])
         return ScheduleDetached(rate, found, name, _REPLACED)
 
     def _adopt(self, groups: list[Group]) -> None:
         """Take in groups that were added since; their rates are written before their first update."""
+        driver = self._driver
         added = dict(list(zip(names(groups), groups, strict=True))[len(self._plan.base) :])
-        plan = adopted(self._plan, added, self.optimizer, self._lr.rates)
-        origin = adopted(self._origin, added, self.optimizer, self._lr.rates)
+        plan = adopted(self._plan, added, self.optimizer, driver.rates)
+        origin = adopted(self._origin, added, self.optimizer, driver.rates)
         knobs = self._tuned(plan)
         self._plan, self._origin = plan, origin
-        if self._used is not None:  # a new group made no update yet: its coming rate, as before the first update
-            self._used = self._used + knobs[0].rates[len(self._used) :]
+        if driver.used is not None:  # a new group made no update yet: its coming rate, as before the first update
+            driver.used = driver.used + knobs[0].rates[len(driver.used) :]
         self._bind(knobs)
 
     def _tuned(self, plan: Plan, t: int | None = None) -> list[Knob]:
         """The hyperparameters that ``plan`` drives, the rate first; values are computed, nothing is written."""
-        groups = self.optimizer.param_groups
-        knobs = [Knob(name, plan, groups) for name in sorted(plan.spec, key=lambda n: n not in ("lr", "factor"))]
-        for knob in knobs:
-            knob.rates = knob.values(self._position if t is None else t)
-        return knobs
+        groups, t = self.optimizer.param_groups, self._driver.position if t is None else t
+        return [Knob(name, plan, groups, t) for name in sorted(plan.spec, key=lambda n: n not in ("lr", "factor"))]
 
     def _bind(self, knobs: list[Knob]) -> None:
         """Follow ``self._plan`` with ``knobs`` in the groups that the optimizer has now."""
-        self._groups = groups = self.optimizer.param_groups
-        self._members, self._size = list(groups), len(groups)
         self._follow(knobs)
-        self._on_gpu = any(p.is_cuda for group in groups for p in group["params"])
+        groups = self.optimizer.param_groups
+        self._driver.take(groups)
         separate_tensors(self.optimizer)
         for group, (name, base) in zip(groups, self._plan.base.items(), strict=True):
             group[BASE] = base
@@ -442,99 +362,109 @@ class Scheduler(LRScheduler):
 
     def _follow(self, knobs: list[Knob]) -> None:
         """Take ``knobs`` as those of ``self._plan``; the run ends at the horizon, or later if the plan does."""
-        self._lr, self._knobs = knobs[0], knobs
+        self._driver.follow(knobs, list(self._plan.base))
         end = self._plan.end()
         if self._horizon is not None:
             end = max(self._horizon.total_steps, end if end < math.inf else 0)
         self._end = end
-        # around a compiled step the compiler also takes single functions that handle tensors
-        self._traceable = any(knob.tensors for knob in knobs)
 
     def _write(self) -> None:
         """Write every value at the position anew."""
-        groups = self.optimizer.param_groups
-        for knob in self._knobs:
-            knob.hold(groups)
-            knob.write(groups, self._position)
-        self._postponed = None
+        self._driver.write()
         self._set_limit()
 
     def _reload(self, optimizer: Any = None) -> None:
         """Load hook of the optimizer: loading makes new groups, with new rates and new rate tensors."""
-        self._resolve()
+        driver = self._driver
+        driver.resolve()
         groups = self.optimizer.param_groups
-        loaded = [float(group["lr"]) for group in groups[: self._size]]
-        for knob in self._knobs:
+        loaded = [float(group["lr"]) for group in groups[: len(driver.members)]]
+        for knob in driver.knobs:
             knob.restore(groups)
-        for group, member in zip(groups, self._members, strict=False):
+        for group, member in zip(groups, driver.members, strict=False):
             for key in ("name", "lr_scale", BASE):  # ours, whatever the checkpoint says: it pairs groups by position
                 group.pop(key, None)
                 group.update({key: member[key]} if key in member else {})
         self._note_stray(loaded)
-        self._groups, self._members = groups, list(groups)
+        driver.take(groups)
         self._write()
 
     # -- letting go ------------------------------------------------------------------------------------------
 
-    def _hooked(self) -> list[Any]:
-        """Register with the optimizer; returns the handles that undo it."""
-        optimizer, handles = self.optimizer, []
-        if self.clock == "hooks":
-            try:
-                handles = [
-                    optimizer.register_step_pre_hook(self._before_step),
-                    optimizer.register_step_post_hook(self._after_step),
-                ]
-            except AttributeError:
-                raise AdapterError(
-                    f"Scheduler: {type(optimizer).__name__} has no step hooks of torch.optim.Optimizer. Give the "
-                    'optimizer that it wraps, or use clock="step" and call scheduler.step() after every update.'
-                ) from None
-        with suppress(AttributeError):
-            handles.append(optimizer.register_load_state_dict_post_hook(self._reload))
-        return handles
-
     def detach(self) -> None:
         """Let go of the optimizer: it is left as it was found, at its base rates. Twice is once."""
-        if self._handles is None:
+        driver = self._driver
+        if driver.handles is None:
             return
-        self._resolve()
-        for handle in self._handles:
-            handle.remove()
-        self._handles = None
+        driver.resolve()
+        driver.unhook()
         WATCH.remove(self)
         for group, (name, base) in zip(self.optimizer.param_groups, self._plan.base.items(), strict=False):
-            group.pop(BASE, None)
-            self._lr.set(group, base)
-            for knob in self._knobs[1:]:
+            driver.lr.set(group, base)
+            for knob in driver.knobs[1:]:
                 knob.set(group, self._originals[knob.name, name])
 
     def _settled(self, doing: str) -> int:
         """The position, all groups adopted; raises once the Scheduler has let go."""
-        if self._handles is None:
+        if self._driver.handles is None:
             raise AdapterError(f"{doing}: this Scheduler has let go of its optimizer. Make a new one to go on.")
         position, groups = self.position, self.optimizer.param_groups
-        if groups is not self._groups or len(groups) != self._size:
+        if self._driver.regrouped(groups):
+            self._driver.apart = False  # nothing is being stepped now
             self._regroup(groups)
         return position
 
     # -- steering --------------------------------------------------------------------------------------------
+
+    def observe(self, metric: Any) -> None:
+        """Give an evaluation to the rules; a cut takes effect at the coming update and is recorded in ``history``.
+
+        Under several processes every one must observe the same number, so reduce it first: rates would differ between
+        them, silently, if the metrics did.
+
+        Args:
+            metric: The evaluation, a number or an array of one. A nan or an infinity is no improvement, and is warned
+                of once.
+
+        Raises:
+            AdapterError: The rate follows no rule, or the metric is no number.
+        """
+        t = self._settled("observe")
+        if not self._plan.rules:
+            raise AdapterError(
+                f"observe: the rate follows no rule that reads a metric, got {checks.shown(metric, 40)}. Give "
+                "lr=schedule * Plateau(0.5, patience=2), or leave the metric out: step() alone."
+            )
+        number = plain(metric)
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise AdapterError(f"observe: metric must be a number, got {checks.shown(metric)}.")
+        plan = self._plan.observed(number, t)
+        if not self._told_nan and not math.isfinite(number):
+            self._told_nan = True
+            warnings.warn(
+                f"torch adapter: the metric at update {t} is {number}; it counts as no improvement.", stacklevel=2
+            )
+        if [plan.factor(plan.kind, g) for g in plan.base] == [self._plan.factor(plan.kind, g) for g in plan.base]:
+            self._plan = plan
+            return
+        acting = {repr(rule) for key in plan.rules for rule in rules(plan.rates[key])}
+        self._turn(plan, t, f"{' and '.join(sorted(acting))} after the metric {number!r}")
 
     def change(self, new: Any, policy: str) -> None:
         """Follow ``new`` from the coming update on; recorded in ``history`` and kept by checkpoints.
 
         Args:
             new: What ``lr=`` (or ``factor=``, whichever was given) takes.
-            policy: ``"switch"``: as if ``new`` had been the plan from the start; the rate may jump. ``"keep"``: the
-                old schedule stays.
+            policy: One of ``"keep"``, ``"switch"``, ``"stretch"``, ``"replan"`` and ``"rewarm(n)"``, which mean what
+                they mean in ``ratewise.extend``.
 
         Raises:
+            ScheduleError: The policy cannot be applied here.
             AdapterError: The policy is unknown, or ``new`` does not fit the groups.
         """
         t = self._settled("change")
-        if _known("change: policy", policy, POLICIES) == "keep":
-            return
-        key = "factor" if "factor" in self._plan.spec else "lr"
+        _policy("change: policy", policy)
+        key = self._plan.kind
         try:
             rates = by_group(key, new, None)
         except ScheduleError:
@@ -542,53 +472,94 @@ class Scheduler(LRScheduler):
                 raise
             rates = by_group(key, new, self._horizon)
         check_groups({key: rates}, list(self._plan.base))
-        self._turn(self._plan.with_rates(rates), t, f"change(..., {policy!r})")
+        plan = continued(self._plan, self._plan.with_rates(rates), t, policy)
+        if plan != self._plan:
+            self._turn(plan, t, f"change(..., {policy!r})")
 
     def decay_now(self, steps: Updates, end: float = 0.0, shape: str = "1-sqrt") -> None:
         """Come down from the coming rate to ``end`` within ``steps`` updates, starting now.
 
         Args:
             steps: Length of the decay: updates, or a typed length if the Scheduler has a horizon.
-            end: Value at its end, in the unit of ``lr=`` or ``factor=``.
+            end: Value at its end, in the unit of ``lr=`` or ``factor=``, unless a rule cuts on the way.
             shape: Ease of the ramp.
         """
         t = self._settled("decay_now")
         n = steps if self._horizon is None else self._horizon.whole(steps)
-        rates = {group: s.decay_from(t, n, end, shape) for group, s in self._plan.rates.items()}
-        self._turn(self._plan.with_rates(rates), t, f"decay_now({n!r}, end={end!r}, shape={shape!r})")
+        what = f"decay_now({n!r}, end={end!r}, shape={shape!r})"
+        self._turn_rates(lambda s, made: s.decay_from(t, n, end / made if end else end, shape), t, what)
 
     def scaled_from(self, factor: float) -> None:
         """Multiply the schedule by ``factor`` from the coming update on."""
         t = self._settled("scaled_from")
-        rates = {group: s.scaled_from(t, factor) for group, s in self._plan.rates.items()}
-        self._turn(self._plan.with_rates(rates), t, f"scaled_from({factor!r})")
+        factor = plain(factor)
+        self._turn_rates(lambda s, made: s.scaled_from(t, factor), t, f"scaled_from({factor!r})")
+
+    def _turn_rates(self, turned: Any, t: int, what: str) -> None:
+        """Follow ``turned(schedule, what its rules have made of it)`` from update ``t`` on; the rules stay."""
+        rates: dict[str, Followed] = {}
+        for key, rate in self._plan.rates.items():
+            made = rate.factor(self._plan.rules[key]) if isinstance(rate, Ruled) else 1.0
+            schedule: Schedule = turned(unruled(rate), made)
+            check_values(self._plan.kind, schedule)
+            rates[key] = Ruled(schedule, rate.rules) if isinstance(rate, Ruled) else schedule
+        self._turn(self._plan.with_rates(rates), t, what)
 
     def _turn(self, plan: Plan, t: int, what: str) -> None:
         """Follow ``plan`` from update ``t`` on; nothing has changed if one of its values cannot be used."""
         knobs = self._tuned(plan)
-        old, new = self.next_lr, dict(zip(plan.base, knobs[0].rates, strict=True))
-        self._history.append({"at": t, "what": what, "old": old, "new": new, "was": self._plan.encoded()["spec"]})
+        self._record(t, what, self.next_lr, plan, knobs[0].rates, self._plan.encoded()["spec"])
         self._plan, self._told = plan, False
         self._bind(knobs)
+
+    def _record(self, t: int, what: str, old: Mapping[str, float], plan: Plan, rates: list[float], was: Any) -> None:
+        """Write a change of plan into the history, and into Python's log ``"ratewise"`` for people."""
+        new, end = dict(zip(plan.base, rates, strict=True)), plan.end()
+        entry = {
+            "at": t,
+            "what": what,
+            "old": dict(old),
+            "new": new,
+            "end": None if end == math.inf else end,
+            "was": was,
+        }
+        self._history.append(entry)
+        for group, rate in new.items():
+            ratio = f" (x{rate / old[group]:.5g})" if old.get(group) else ""
+            _log.info(
+                "update %d: %s: group %r, lr %.6e -> %.6e%s, ends at %s",
+                t,
+                what,
+                group,
+                old[group],
+                rate,
+                ratio,
+                entry["end"],
+            )
 
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position, what is followed and the history of changes, as plain JSON values.
+        """Return the position, what is followed and the history of changes, as numbers and texts.
 
-        Derived rates are not what resumes: they are computed again from the schedule and the position.
+        What has parts is JSON text, because ``torch.distributed.checkpoint`` loads a state into the parts of a fresh
+        one. Derived rates are not what resumes: they are computed again from the schedule and the position.
         """
-        position = self.position if self._handles is None else self._settled("state_dict")
+        position = self.position if self._driver.handles is None else self._settled("state_dict")
+        parts = {
+            **self._plan.encoded(),
+            "history": self._history,
+            "last_lr": None if self._driver.used is None else self.last_lr,  # for reading, as is next_lr
+            "next_lr": self.next_lr,
+        }
         return {
             "format": FORMAT,
             "position": position,
-            **self._plan.encoded(),
             "hash": self._plan.digest(),
             "planned": self._origin.digest(),  # of the constructor's arguments, before any change of plan
-            "history": self.history,
             "skipped": self.skipped,
-            "last_lr": None if self._used is None else self.last_lr,  # for reading, as is next_lr
-            "next_lr": self.next_lr,
+            "scale": None if self._backoffs is None else self._backoffs.scale,
+            **{key: json.dumps(part) for key, part in parts.items()},
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any], on_change: str | None = None) -> None:
@@ -596,67 +567,84 @@ class Scheduler(LRScheduler):
 
         Args:
             state_dict: What ``state_dict()`` returned.
-            on_change: What to do if the state was made under another schedule: ``"keep"`` goes on with the saved
-                one, ``"switch"`` follows this Scheduler's own from here. By default the constructor's ``on_change``.
+            on_change: What to do if the state was made under another schedule: a policy of ``ratewise.extend``, with
+                the saved schedule as ``old`` and this Scheduler's own as ``new``. By default the constructor's
+                ``on_change``.
 
         Raises:
             ScheduleChanged: The schedules differ and no policy is given; nothing was changed.
-            AdapterError: The state is not a Scheduler's, or has groups of other names.
+            AdapterError: The state is not a Scheduler's, is damaged, or has groups of other names, or the policy is
+                unknown.
+            ScheduleError: The policy cannot be applied here.
         """
         self._settled("load_state_dict")
-        policy = on_change if on_change is None else _known("load_state_dict: on_change", on_change, POLICIES)
-        t = _checked(state_dict, self._plan)
-        plan, what = self._agreed(state_dict, policy or self._on_change)
-        knobs = self._tuned(plan, t)
-        self._plan, self._position = plan, t
-        self._told, self._stray = False, None
-        self._history = [dict(entry) for entry in state_dict["history"]]
+        if on_change is not None:
+            _policy("load_state_dict: on_change", on_change)
+        saved = Saved.of(state_dict)
+        self._check_names(saved)
+        plan, what = self._agreed(saved, on_change or self._on_change)
+        knobs = self._tuned(plan, saved.position)
+        self._plan, self._told, self._stray = plan, False, None
+        driver = self._driver
+        driver.position = saved.position
+        self._history = [dict(entry) for entry in saved.history]
         if what:
-            new = dict(zip(plan.base, knobs[0].rates, strict=True))
-            old = state_dict["next_lr"]
-            self._history.append({"at": t, "what": what, "old": old, "new": new, "was": state_dict["spec"]})
-        self._skips = state_dict["skipped"]
+            self._record(saved.position, what, saved.next_lr, plan, knobs[0].rates, saved.spec)
+        driver.skips, driver.kernel_skips = saved.skipped, False
         if self._backoffs is not None:
-            self._backoffs.start_again()
-        used = state_dict["last_lr"]
-        self._used = None if used is None else [used[name] for name in plan.base]
+            self._backoffs.start_again(saved.scale)
+        driver.used = None if saved.last_lr is None else [saved.last_lr[name] for name in plan.base]
         self._bind(knobs)
 
-    def _agreed(self, state: Mapping[str, Any], policy: str | None) -> tuple[Plan, str]:
+    def _check_names(self, saved: Saved) -> None:
+        there, here = set(saved.base), set(self._plan.base)
+        if there != here:
+            raise AdapterError(
+                f"load_state_dict: the saved groups are {sorted(there)}, the optimizer has {sorted(here)}. "
+                "Groups are matched by name: give them the same names, and add those that were added before saving."
+            )
+
+    def _agreed(self, saved: Saved, policy: str | None) -> tuple[Plan, str]:
         """Which plan to go on with, and in words what that changes."""
         for plan in (self._origin, self._plan):
-            if state["hash"] == plan.digest():
-                return plan, ""
-        if state["planned"] == self._origin.digest():  # the same run, whose plan was changed on the way
-            return decoded(state, self._plan), ""
-        if policy == "keep":
-            return decoded(state, self._plan), "load_state_dict(..., on_change='keep')"
-        if policy == "switch":
-            return self._origin, "load_state_dict(..., on_change='switch')"
+            if saved.hash == plan.digest():
+                return saved.ruled(plan), ""
+        if saved.planned == self._origin.digest():  # the same run, whose plan was changed on the way
+            return saved.plan(self._plan), ""
+        if policy is not None:
+            plan = continued(saved.plan(self._plan), self._origin, saved.position, policy)
+            return plan, f"load_state_dict(..., on_change={policy!r})"
         raise ScheduleChanged(
-            f"load_state_dict: the saved position {state['position']} belongs to another schedule. "
-            f"{difference(state, self._origin, state['position'])}. Write load_state_dict(state, on_change='keep') to "
-            "go on with the saved schedule or on_change='switch' to follow the new one from here; under a trainer "
-            "give on_change= to the Scheduler."
+            f"load_state_dict: the saved position {saved.position} belongs to another schedule: "
+            f"{difference(saved, self._origin, saved.position)}\n"
+            "Write load_state_dict(state, on_change='keep') to go on with the saved schedule, 'switch' to follow the "
+            "new one from here, or 'stretch', 'replan' or 'rewarm(n)' to join them; under a trainer give on_change= to "
+            "the Scheduler."
         )
 
     # -- copies ----------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but what belongs to this optimizer's hooks; a copied optimizer has none."""
-        self._resolve()
+        driver = self._driver
+        if driver.handles is not None:
+            self._settled("copy")
+        driver.resolve()
         kept = ("optimizer", "clock", "_on_overrun", "_on_change", "_horizon", "_backoffs", "_plan", "_origin")
-        more = ("_position", "_skips", "_used", "_history", "_originals", "_step_count", "_told")
-        return {"attached": self._handles is not None, **{name: getattr(self, name) for name in kept + more}}
+        more = ("_history", "_originals", "_step_count", "_told", "_told_nan")
+        state = {name: getattr(self, name) for name in kept + more}
+        return {"attached": driver.handles is not None, "clockwork": driver.saved(), **state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take hold of the copied optimizer at the same position."""
-        attached = state.pop("attached")
+        attached, clockwork = state.pop("attached"), state.pop("clockwork")
+        self.optimizer = state["optimizer"]
         self._reset()
         self.__dict__.update(state)
+        self._driver.__dict__.update(clockwork)
         knobs = self._tuned(self._plan)
-        self._handles = self._hooked() if attached else None
         if attached:
+            self._driver.hook(self.clock, self._reload)
             self._bind(knobs)
         else:
             self._follow(knobs)
@@ -666,8 +654,13 @@ class Scheduler(LRScheduler):
         return f"<Scheduler of {type(self.optimizer).__name__} at update {self.position}: {driven:.200}>"
 
 
-def _call(function: Callable[[], None]) -> None:
-    function()
+def _check_optimizer(optimizer: Any) -> None:
+    kind = type(optimizer).__name__
+    if getattr(optimizer, "param_groups", None):
+        return
+    if isinstance(optimizer, Optimizer):
+        raise AdapterError(f"Scheduler: this {kind} has no parameter groups yet. Make the Scheduler after they exist.")
+    raise AdapterError(f"Scheduler: needs a torch optimizer, got {kind}.")
 
 
 def _unwrapped(optimizer: Any) -> Any:
@@ -677,6 +670,13 @@ def _unwrapped(optimizer: Any) -> Any:
     return optimizer
 
 
+def _policy(where: str, policy: Any) -> str:
+    try:
+        return check_policy(where, policy)
+    except ScheduleError as error:
+        raise AdapterError(str(error)) from None
+
+
 def _known(where: str, value: Any, known: tuple[str, ...]) -> str:
     if value not in known:
         raise AdapterError(
@@ -684,24 +684,3 @@ def _known(where: str, value: Any, known: tuple[str, ...]) -> str:
             f"{nearest(str(value)[:40], known)}"
         )
     return str(value)
-
-
-def _checked(state: Any, plan: Plan) -> int:
-    """The position in ``state``, once it is known to be a Scheduler's and to have the groups of ``plan``."""
-    keys = {"position", "spec", "base", "lr_scale", "hash", "planned", "history", "skipped", "last_lr", "next_lr"}
-    if not isinstance(state, Mapping) or state.get("format") != FORMAT or not keys <= set(state):
-        given = state.get("format") if isinstance(state, Mapping) else type(state).__name__
-        raise AdapterError(
-            f"load_state_dict: needs a state_dict() of ratewise.torch.Scheduler in format {FORMAT}, got {given!r:.40}. "
-            "The state of another scheduler cannot be taken over."
-        )
-    saved, here = set(state["base"]), set(plan.base)
-    if saved != here:
-        raise AdapterError(
-            f"load_state_dict: the saved groups are {sorted(saved)}, the optimizer has {sorted(here)}. "
-            "Groups are matched by name: give them the same names, and add those that were added before saving."
-        )
-    position = state["position"]
-    if type(position) is not int or position < 0:
-        raise AdapterError(f"load_state_dict: position must be an integer of at least 0, got {position!r:.40}.")
-    return position

@@ -6,8 +6,9 @@ registered while a Scheduler lives and removed with the last one.
 """
 
 import gc
+from threading import RLock
 from typing import Any
-from weakref import WeakSet, finalize, ref
+from weakref import finalize, ref
 
 from torch.compiler import is_dynamo_compiling
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -25,9 +26,15 @@ class Watch:
     """Which Schedulers live, and which optimizers are known to leave their parameters alone."""
 
     def __init__(self) -> None:
-        self._live: WeakSet[Any] = WeakSet()
+        self._refs: tuple[ref[Any], ...] = ()  # replaced as a whole, so that other threads may be reading it
+        self._lock = RLock()
         self._innocent: dict[int, ref[Any]] = {}
+        self._passed: dict[int, tuple[int, int]] = {}  # by wrapper over our groups: our position, its beginnings
         self._handle: Any = None
+
+    @property
+    def _live(self) -> list[Any]:
+        return [scheduler for scheduler in (r() for r in self._refs) if scheduler is not None]
 
     def scheduler_of(self, optimizer: Any) -> Any:
         """Return the live Scheduler of ``optimizer``, or None."""
@@ -35,24 +42,28 @@ class Watch:
 
     def add(self, scheduler: Any) -> None:
         """A Scheduler begins, or has new parameters."""
-        self._innocent.clear()
-        if scheduler in self._live:
-            return
-        finalize(scheduler, self._tidy).atexit = False
-        self._live.add(scheduler)
-        if self._handle is None and scheduler.clock == "hooks":
-            self._handle = register_optimizer_step_pre_hook(self._before_step)
+        with self._lock:
+            self._innocent, self._passed = {}, {}
+            if any(r() is scheduler for r in self._refs):
+                return
+            finalize(scheduler, self._tidy).atexit = False
+            self._refs = (*self._refs, ref(scheduler))
+            if self._handle is None and scheduler.clock == "hooks":
+                self._handle = register_optimizer_step_pre_hook(self._before_step)
 
     def remove(self, scheduler: Any) -> None:
         """A Scheduler lets go."""
-        self._live.discard(scheduler)
-        self._innocent.clear()
-        self._tidy()
+        with self._lock:
+            self._refs = tuple(r for r in self._refs if r() is not scheduler)
+            self._innocent, self._passed = {}, {}
+            self._tidy()
 
     def _tidy(self) -> None:
-        if self._handle is not None and not any(scheduler.clock == "hooks" for scheduler in self._live):
-            self._handle.remove()
-            self._handle = None
+        with self._lock:
+            self._refs = tuple(r for r in self._refs if r() is not None)
+            if self._handle is not None and not any(scheduler.clock == "hooks" for scheduler in self._live):
+                self._handle.remove()
+                self._handle = None
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         # Compiled steps are not looked at: a graph of somebody else's optimizer must not break because of us.
@@ -62,14 +73,29 @@ class Watch:
 
     def _examine(self, optimizer: Any) -> None:
         if self.scheduler_of(optimizer) is None and (owner := self._owner(optimizer)) is not None:
-            if owner.stepping:  # a wrapper such as ZeroRedundancyOptimizer steps its inner optimizer: one update
+            # a wrapper such as ZeroRedundancyOptimizer steps its inner optimizer, within one update
+            if owner.stepping or self._wraps(optimizer, owner):
                 return
             del owner
             gc.collect()  # a dropped optimizer and its Scheduler refer to each other and may only wait for this
             if (owner := self._owner(optimizer)) is not None:
                 raise self._detached(owner, optimizer)
-        key = id(optimizer)
-        self._innocent[key] = ref(optimizer, lambda _: self._innocent.pop(key, None))
+        key, innocent = id(optimizer), self._innocent
+        innocent[key] = ref(optimizer, lambda _: innocent.pop(key, None))
+
+    def _wraps(self, optimizer: Any, owner: Any) -> bool:
+        """Whether it holds our own groups and steps our optimizer itself, as SAM does.
+
+        It then uses the scheduled rates. One that took the groups over instead, and lets our optimizer rest, is known
+        by beginning a third time before we have made an update; a second time may be a try after an error.
+        """
+        ours = {id(group) for group in owner.optimizer.param_groups}
+        if not all(id(group) in ours for group in optimizer.param_groups):
+            return False
+        position, begun = self._passed.get(id(optimizer), (-1, 0))
+        begun = begun + 1 if position == owner.position else 1
+        self._passed[id(optimizer)] = owner.position, begun
+        return begun < 3
 
     def _owner(self, optimizer: Any) -> Any:
         """The Scheduler whose optimizer holds a parameter that ``optimizer`` is about to step."""
