@@ -197,7 +197,7 @@ class Scheduler(LRScheduler):
     def get_lr(self) -> list[Any]:
         """Return what the coming update will use, one rate per group; a group added just now is taken in."""
         self._driver.resolve()
-        if self._driver.handles is not None and not self._driver.stepping:
+        if self._driver.handles is not None:
             self._settled("get_lr")
         return list(self._driver.rates)
 
