@@ -228,7 +228,7 @@ class Run(RuleBasedStateMachine):
     )
     def load(self, data, order, again, fresh):
         states, position, lr, state, last, scales = data.draw(st.sampled_from(self.kept))
-        if fresh or len(scales) != len(self.scales):
+        if fresh or scales != self.scales:
             self.scales = list(scales)
             self.make()
         for name in [*order, *again]:
