@@ -243,7 +243,8 @@ class Jax(Arrays):
         np = self.module
         if np.issubdtype(t.dtype, np.integer):  # joints beyond the last integer are never reached
             joints = [joint for joint in map(math.ceil, joints) if joint <= self.far]
-        return np.searchsorted(np.asarray(joints, dtype=t.dtype), t, side="right")
+        method = "scan" if t.ndim else "compare_all"  # for one position the loop of a scan costs more
+        return np.searchsorted(np.asarray(joints, dtype=t.dtype), t, side="right", method=method)
 
     def take(self, values: Sequence[Any], index: Any) -> Any:
         np = self.module

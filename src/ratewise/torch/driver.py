@@ -45,7 +45,7 @@ class Driver:
         self.kernel_skips = False  # whether the optimizer's kernel does the skipping
         self.logs: list[Log] = []
         self.handles: list[Any] | None = None
-        self._slow = True
+        self._slow, self._filling = True, False
         self.stepping = False  # between the hooks of one update
         self.apart = False  # a step that is no update
         self.postponed: Exception | None = None  # it concerns an update that may never come: raised when it does
@@ -53,13 +53,15 @@ class Driver:
         self._dry_at = -1  # position of the last dry step
         self._pending: Any = None  # an overflow flag on a GPU that has not been read yet
         self._outside = torch.compiler.disable(_call)  # type: ignore[no-untyped-call]
+        self._before_filling = torch.compiler.disable(self._check_filling, recursive=False)  # type: ignore[no-untyped-call]
+        self._after_filling = torch.compiler.disable(self._count_filling, recursive=False)  # type: ignore[no-untyped-call]
 
     # -- the two hooks ---------------------------------------------------------------------------------------
 
     def before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Step pre hook. The compiler must leave it alone: traced, it would recompile at every update."""
         if self._slow or is_dynamo_compiling():
-            self._apart_from_compiler(self.check)
+            self._slowly(self._before_filling, self.check)
             return
         groups = optimizer.param_groups
         if groups is not self.groups or len(groups) != self._size or self.position >= self.limit:
@@ -75,7 +77,7 @@ class Driver:
     def after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Step post hook."""
         if self._slow or self.apart or is_dynamo_compiling() or getattr(optimizer, "found_inf", None) is not None:
-            self._apart_from_compiler(self.count)
+            self._slowly(self._after_filling, self.count)
             return
         for rates in self._coming:  # noqa: B007  (used behind the loop)
             break
@@ -90,12 +92,41 @@ class Driver:
         for group in self.members:
             group["lr"] = rate
 
-    def _apart_from_compiler(self, function: Callable[[], None]) -> None:
-        # around a compiled step the compiler also takes single functions that handle tensors
-        if self.traced or is_dynamo_compiling():
-            self._outside(function)
+    def _slowly(self, filling: Callable[[], None], general: Callable[[], None]) -> None:
+        """Neither may the compiler take: around a compiled step it also takes single functions that handle tensors."""
+        if self._filling:
+            filling()
+        elif self.traced or is_dynamo_compiling():
+            self._outside(general)
         else:
-            function()
+            general()
+
+    def _check_filling(self) -> None:
+        """``before`` for rates that are all tensors."""
+        groups, lr = self.optimizer.param_groups, self.lr
+        if groups is self.groups and len(groups) == self._size and self.position < self.limit:
+            for group, x, version in zip(groups, lr.tensors, lr.versions):  # noqa: B905  (as many as groups)
+                if group["lr"] is not x or x._version != version:
+                    break
+            else:
+                self.stepping = True
+                return
+        self._outside(self.check)
+
+    def _count_filling(self) -> None:
+        """``after`` for rates that are all tensors."""
+        if not self.apart and getattr(self.optimizer, "found_inf", None) is None:
+            for rates in self._coming:
+                self.stepping = False
+                self.used = self.rates
+                self.position += 1
+                self.rates = rates
+                lr = self.lr
+                for x, rate in zip(lr.tensors, rates):  # noqa: B905
+                    x.fill_(rate)
+                lr.versions = [x._version for x in lr.tensors]
+                return
+        self._outside(self.count)
 
     # -- the same, for every case ----------------------------------------------------------------------------
 
@@ -143,6 +174,8 @@ class Driver:
         """Tell the knob of the rate what was written past it."""
         if not self._slow:
             self.lr.rates = self.lr.held = self.rates
+        elif self._filling:
+            self.lr.rates = self.rates
 
     def _look_ahead(self) -> None:
         self.rates = self.lr.rates
@@ -202,7 +235,9 @@ class Driver:
         self.knobs, self.lr, self.names = knobs, knobs[0], names
         self._look_ahead()
         self.traced: bool = any(knob.tensors for knob in knobs)
-        self._slow = len(knobs) > 1 or not self.lr.plain or not self.lr.uniform or bool(self.logs)
+        alone = len(knobs) == 1 and not self.logs
+        self._slow = not (alone and self.lr.plain and self.lr.uniform)
+        self._filling = alone and self.lr.filled
 
     def take(self, groups: list[Group]) -> None:
         """Take ``groups`` as those that the optimizer has."""

@@ -6,6 +6,7 @@ are still there costs one identity test per group and, for rates held as tensors
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import is_, itemgetter
 from typing import Any
 
 import torch
@@ -193,6 +194,7 @@ class Knob:
     def __init__(self, name: str, plan: Plan, groups: Sequence[Group], t: int) -> None:
         self.name = name
         self.key, self.index = _place(name, groups)
+        self._getter = itemgetter(self.key)
         tracks: dict[int, Track] = {}
         pairs = [(plan.schedule(name, group), plan.factor(name, group)) for group in plan.base]
         found = [tracks.setdefault(id(s), Track(name, s, factor)) for s, factor in pairs]
@@ -211,7 +213,7 @@ class Knob:
         self.held: list[Any] = [self.get(group) for group in groups]
         self.tensors = [x for x in self.held if isinstance(x, torch.Tensor)]
         self.plain = not self.tensors and self.index is None
-        self._filled = len(self.tensors) == len(self.held) and self.index is None
+        self.filled = len(self.tensors) == len(self.held) and self.index is None
         self._mark()
 
     def get(self, group: Group) -> Any:
@@ -240,15 +242,14 @@ class Knob:
         """Compute the rows of update ``t`` and of some that follow: about as many as are worth their memory."""
         size = max(1, min(BLOCK, 16 * BLOCK // len(self._kinds)))
         blocks = {id(track): track.block(t, size) for track in self._distinct}
-        columns = {
-            (id(track), scale): blocks[id(track)] if scale == 1.0 else [v * scale for v in blocks[id(track)]]
-            for track, scale in self._kinds
-        }
+        self._zeros = not all(map(all, blocks.values())) or not all(scale for _, scale in self._kinds)
+        first, scales = blocks[id(self._distinct[0])], [scale for _, scale in self._kinds]
         if self.uniform:
-            (column,), n = columns.values(), len(self._kinds)
-            self.first, self.rows = t, [[value] * n for value in column]
+            self.first, self.rows = t, [[value * scales[0]] * len(scales) for value in first]
+        elif len(blocks) == 1:
+            self.first, self.rows = t, [[value * scale for scale in scales] for value in first]
         else:
-            each = [columns[id(track), scale] for track, scale in self._kinds]
+            each = [[value * scale for value in blocks[id(track)]] for track, scale in self._kinds]
             self.first, self.rows = t, [list(row) for row in zip(*each, strict=False)]
 
     def write(self, groups: Sequence[Group], t: int) -> None:
@@ -263,10 +264,10 @@ class Knob:
             for group, rate in zip(groups, rates):  # noqa: B905  (a group added meanwhile is adopted later)
                 group[key] = rate
             self.held = rates
-        elif self._filled:
+        elif self.filled:
             for x, rate in zip(self.tensors, rates, strict=True):
                 x.fill_(rate)
-            self._versions = [x._version for x in self.tensors]
+            self.versions = [x._version for x in self.tensors]
         else:
             self._write_mixed(groups)
 
@@ -285,15 +286,16 @@ class Knob:
             self.put(group, value)
 
     def intact(self, groups: Sequence[Group]) -> bool:
-        """Whether every group holds the very object that was written."""
-        if self.index is None:
-            key = self.key
-            for group, held in zip(groups, self.held):  # noqa: B905  (as in write; a generator costs more)
-                if group[key] is not held:
-                    return False
-        elif any(self.get(group) is not held for group, held in zip(groups, self.held, strict=False)):
+        """Whether every group holds what was written."""
+        if self.plain:
+            found = list(map(self._getter, groups))
+            if len(found) > len(self.held):
+                found = found[: len(self.held)]
+            # a 0.0 that is not ours may be that of a dry step
+            return found == self.held and (not self._zeros or all(map(is_, found, self.held)))
+        if any(self.get(group) is not held for group, held in zip(groups, self.held, strict=False)):
             return False
-        return not self.tensors or [x._version for x in self.tensors] == self._versions
+        return not self.tensors or [x._version for x in self.tensors] == self.versions
 
     def mismatch(self, groups: Sequence[Group]) -> tuple[int, float, float] | None:
         """Return (index of the group, intended value, value found) of the first group that holds another value."""
@@ -305,7 +307,7 @@ class Knob:
 
     def _mark(self) -> None:
         """Remember how often each tensor was written: the one way to see an edit in place without reading it."""
-        self._versions = [x._version for x in self.tensors]
+        self.versions = [x._version for x in self.tensors]
 
 
 def _check_tensor(key: str, x: torch.Tensor) -> None:
