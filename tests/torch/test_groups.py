@@ -173,3 +173,33 @@ def test_a_change_of_plan_with_a_group_that_made_no_update_yet_can_be_saved(sgd,
     scheduler.change(rw.Linear(1.0, 0.0, 20), "switch")
     scheduler.load_state_dict(scheduler.state_dict())
     assert applied(optimizer, 1) == [[0.85, 0.425]]
+
+
+def test_under_clock_step_an_added_group_is_taken_in_by_reading_or_warned_of(sgd, weight, applied):
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, rw.linear_decay(0.4, steps=8), clock="step")
+    both = lambda: (optimizer.step(), scheduler.step())  # noqa: E731
+    applied(optimizer, 2, step=both)
+    optimizer.add_param_group({"params": [weight()]})
+    lr = rw.linear_decay(0.4, steps=8)
+    assert scheduler.next_lr == {"0": lr(2), "1": lr(2)}
+    assert applied(optimizer, step=both) == [[lr(2), lr(2)]]
+    optimizer.add_param_group({"params": [weight()]})
+    with pytest.warns(UserWarning, match=r"group '2' was added and made update 3 at the rate 0.1, not 0.25"):
+        assert applied(optimizer, step=both) == [[0.25, 0.25, 0.1]]
+    assert applied(optimizer, step=both) == [[0.2, 0.2, 0.2]]
+
+
+@pytest.mark.parametrize("rate", [torch.tensor(1), torch.tensor(0.1, requires_grad=True)])
+def test_a_tensor_that_cannot_hold_a_rate_is_refused(rate, weight):
+    optimizer = torch.optim.SGD([weight()], lr=0.1)
+    optimizer.param_groups[0]["lr"] = rate
+    with pytest.raises(AdapterError, match="so no rate can be written into it"):
+        Scheduler(optimizer, 0.1)
+
+
+def test_a_float32_rate_is_the_decimal_it_stands_for(weight, applied):
+    base = Scheduler(torch.optim.SGD([weight()], lr=torch.tensor(0.1)), factor=1.0)
+    other = Scheduler(torch.optim.SGD([weight()], lr=0.1), factor=1.0)
+    other.load_state_dict(base.state_dict())
+    assert applied(other.optimizer) == [0.1]

@@ -46,6 +46,8 @@ def base_rate(group: Group, name: str) -> float:
         return float(group[BASE])
     if "lr" not in group:
         raise AdapterError(f"torch adapter: group {name!r} has no 'lr', so no schedule can drive its rate.")
+    if isinstance(group["lr"], torch.Tensor):
+        _check_tensor("lr", group["lr"])
     rate = as_given(group["lr"])
     if not 0.0 <= rate < math.inf:
         raise AdapterError(f"torch adapter: the rate of group {name!r} must be at least 0 and finite, got {rate!r}.")

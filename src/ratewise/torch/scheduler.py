@@ -243,11 +243,25 @@ class Scheduler(LRScheduler):
             self.observe(metric)
             return
         self._step_count += 1
-        if self.clock == "step" and self._driver.handles is not None:
-            self._driver.check()
-            self._driver.stepping = False
-            if not self._driver.apart:
-                self._driver.advance()
+        driver = self._driver
+        if self.clock == "step" and driver.handles is not None:
+            late = [float(group["lr"]) for group in self.optimizer.param_groups[len(driver.members) :]]
+            driver.check()
+            driver.stepping = False
+            if not driver.apart:
+                self._warn_late(late)
+                driver.advance()
+
+    def _warn_late(self, used: list[float]) -> None:
+        """Warn of groups that were added under ``clock="step"`` and made an update before they were taken in."""
+        driver, n = self._driver, len(used)
+        added = zip(used, driver.rates[-n:], driver.lr.held[-n:], driver.names[-n:], strict=True) if n else ()
+        for found, intended, held, name in added:
+            if found != as_held(intended, held):
+                self._warn(
+                    f"torch adapter: group {name!r} was added and made update {driver.position} at the rate {found!r}, "
+                    f"not {intended!r}. Read scheduler.next_lr after add_param_group: that takes the group in."
+                )
 
     def _attend(self, groups: list[Group]) -> None:
         """Everything that is rare before an update; the driver's ``limit`` is what makes it come here."""
