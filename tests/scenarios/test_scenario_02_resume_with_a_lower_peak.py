@@ -65,7 +65,6 @@ def test_without_a_policy_it_is_an_error(resumed, way, order):
         resumed(way, order)
 
 
-@pytest.mark.filterwarnings("ignore:torch adapter. the loaded optimizer held the rate")  # needless, but only a warning
 @pytest.mark.parametrize(("way", "order"), CASES, ids=str)
 def test_switch_uses_a_tenth_from_the_next_update_on(resumed, applied, way, order):
     optimizer, moments = resumed(way, order, on_change="switch")

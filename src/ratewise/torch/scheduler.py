@@ -134,6 +134,7 @@ class Scheduler(LRScheduler):
         """What is never saved."""
         self._driver = Driver(self.optimizer, self._attend)
         self._stray: tuple[str, float, float] | None = None
+        self._resumed: dict[str, float] = {}  # the rates that the optimizer of the loaded state held
         self._told = self._told_nan = False  # of the overrun, of a metric that is not finite
 
     # -- reading ---------------------------------------------------------------------------------------------
@@ -301,7 +302,8 @@ class Scheduler(LRScheduler):
         """Remember loaded rates that are not the scheduled ones: the Scheduler's own state may still be to come."""
         lr = self._driver.lr
         for name, found, intended, held in zip(self._plan.base, loaded, lr.rates, lr.held, strict=False):
-            if self._stray is None and found != as_held(intended, held):
+            saved = as_held(self._resumed.get(name, intended), held)
+            if self._stray is None and found not in (as_held(intended, held), saved):
                 self._stray = (name, found, intended)
         self._set_limit()
 
@@ -601,7 +603,7 @@ class Scheduler(LRScheduler):
         self._plan, self._told, self._stray = plan, False, None
         driver = self._driver
         driver.position = saved.position
-        self._history = [dict(entry) for entry in saved.history]
+        self._history, self._resumed = [dict(entry) for entry in saved.history], saved.next_lr
         if what:
             self._record(saved.position, what, saved.next_lr, plan, knobs[0].rates, saved.spec)
         driver.skips, driver.kernel_skips = saved.skipped, False
