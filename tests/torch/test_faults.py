@@ -404,3 +404,23 @@ FIRST_FORMAT = {
     *("format", "position", "spec", "base", "lr_scale", "hash", "planned"),
     *("history", "skipped", "last_lr", "next_lr"),
 }
+
+
+UNFIT = {
+    "integer": lambda: torch.tensor(1),
+    "differentiated": lambda: torch.tensor(0.1, requires_grad=True),
+    "inference": torch.inference_mode()(lambda: torch.tensor(0.1)),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_rate_tensor_that_cannot_be_filled_is_refused(name, weight):
+    optimizer = torch.optim.SGD([weight()], lr=UNFIT[name]())
+    with pytest.raises(AdapterError, match=r"is a tensor that .*, so no rate can be written into it"):
+        Scheduler(optimizer, LR)
+    assert "ratewise_base" not in optimizer.param_groups[0]
+
+
+def test_a_scale_that_is_no_number_is_refused(sgd):
+    with pytest.raises(AdapterError, match="lr_scale of group '0' must be at least 0 and finite, got 'x'"):
+        Scheduler(sgd({"lr_scale": "x"}), LR)

@@ -190,14 +190,6 @@ def test_under_clock_step_an_added_group_is_taken_in_by_reading_or_warned_of(sgd
     assert applied(optimizer, step=both) == [[0.2, 0.2, 0.2]]
 
 
-@pytest.mark.parametrize("rate", [torch.tensor(1), torch.tensor(0.1, requires_grad=True)])
-def test_a_tensor_that_cannot_hold_a_rate_is_refused(rate, weight):
-    optimizer = torch.optim.SGD([weight()], lr=0.1)
-    optimizer.param_groups[0]["lr"] = rate
-    with pytest.raises(AdapterError, match="so no rate can be written into it"):
-        Scheduler(optimizer, 0.1)
-
-
 def test_a_float32_rate_is_the_decimal_it_stands_for(weight, applied):
     base = Scheduler(torch.optim.SGD([weight()], lr=torch.tensor(0.1)), factor=1.0)
     other = Scheduler(torch.optim.SGD([weight()], lr=0.1), factor=1.0)

@@ -476,3 +476,19 @@ def test_worker_processes_that_are_forked_in_mid_run_do_not_matter(sgd):
             used.append(-p.item())
     assert used == LR.values(0, 8)
     assert scheduler.position == 8
+
+
+def test_a_wrapper_that_was_interrupted_goes_on(weight):
+    optimizer = Sam([weight()], torch.optim.SGD, lr=0.1)
+    scheduler = Scheduler(optimizer.inner, LR)
+    p, closure = gradient_of_one(optimizer)
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.step(interrupted)
+    optimizer.step(closure)
+    optimizer.step(closure)
+    assert -p.item() == pytest.approx(LR(0) + LR(1), rel=1e-12)
+    assert scheduler.position == 2

@@ -23,7 +23,7 @@ class Backoffs:
     """
 
     def __init__(self, scaler: Any) -> None:
-        if not hasattr(scaler, "get_growth_interval"):
+        if isinstance(scaler, type) or not hasattr(scaler, "get_growth_interval"):
             raise AdapterError(f"Scheduler: scaler must be a torch.amp.GradScaler, got {checks.shown(scaler)}.")
         self.scaler = scaler
         self._counted = 0

@@ -503,7 +503,7 @@ class Scheduler(LRScheduler):
         t = self._settled("decay_now")
         n = steps if self._horizon is None else self._horizon.whole(steps)
         what = f"decay_now({n!r}, end={end!r}, shape={shape!r})"
-        self._turn_rates(lambda s, made: s.decay_from(t, n, end / made if end else end, shape), t, what)
+        self._turn_rates(lambda s, made: s.decay_from(t, n, end / made if end and made else end, shape), t, what)
 
     def scaled_from(self, factor: float) -> None:
         """Multiply the schedule by ``factor`` from the coming update on."""
