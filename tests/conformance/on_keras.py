@@ -12,6 +12,13 @@ NOT_SHOWN = "Keras shows the coming rate; Follow writes the one that was used, i
 NOT_SKIPPED = "a plain optimizer of Keras skips nothing"
 
 POLICIES = ("keep", "switch", "stretch", "replan", "rewarm(3)")
+BY_FOLLOW = (
+    "a state of another schedule is refused, and nothing is changed",
+    "a state of another schedule that is refused leaves the rules as they are",
+    "changed and then loaded into another schedule it goes on from the change",
+    "loaded into another schedule the rules are as they were",
+    *(f"loaded into another schedule with {policy!r} it goes on as extend says" for policy in POLICIES),
+)
 
 
 class Run:
@@ -33,9 +40,14 @@ class Run:
         self.optimizer.apply([keras.ops.convert_to_tensor(gradient)], [self.weight])
 
     def update(self):
+        return [self.batch() for _ in range(self.accumulation)][-1]
+
+    def batch(self):
+        return self.applied(1.0)
+
+    def applied(self, gradient):
         self.weight.assign(0.0)
-        for _ in range(self.accumulation):
-            self.apply(1.0)
+        self.apply(gradient)
         return -float(keras.ops.convert_to_numpy(self.weight))
 
     def coming(self):
@@ -61,8 +73,12 @@ class Run:
         return keras.optimizers.schedules.deserialize(self.inner.get_config()["learning_rate"])
 
     def change(self, new, policy):
-        plan = extend(self.schedule().lr, new, int(self.inner.iterations), policy)
-        self.inner.learning_rate = rk.Schedule(plan, self.accumulation)
+        old, t = self.schedule(), int(self.inner.iterations)
+        if isinstance(new, Ruled):
+            plan = Ruled(extend(old.lr.schedule, new.schedule, t, policy), new.rules)
+        else:
+            plan = extend(old.lr, new, t, policy)
+        self.inner.learning_rate = rk.Schedule(plan, self.accumulation, state=old.state)
 
     def observe(self, metric):
         lr, state = self.schedule().lr, self.schedule().state
@@ -76,14 +92,11 @@ class Scaled(Run):
     def made(self, schedule):
         return keras.optimizers.LossScaleOptimizer(super().made(schedule), initial_scale=4.0)
 
-    def update(self):
-        self.weight.assign(0.0)
-        for _ in range(self.accumulation):
-            self.apply(self.optimizer.scale_loss(1.0))
-        return -float(keras.ops.convert_to_numpy(self.weight))
+    def batch(self):
+        return self.attempt(False)
 
-    def skip(self):
-        self.apply(float("inf"))
+    def attempt(self, fails):
+        return self.applied(float("inf") if fails else self.optimizer.scale_loss(1.0))
 
 
 class Keras:
@@ -96,8 +109,7 @@ class Keras:
         self.run = run
         self.lacks = {
             "what it reports as used was applied": NOT_SHOWN,
-            "a state of another schedule is refused, and nothing is changed": LOADED,
-            **{f"loaded into another schedule with {p!r} it goes on as extend says": LOADED for p in POLICIES},
+            **dict.fromkeys(BY_FOLLOW, LOADED),
             **dict.fromkeys(lacks, NOT_SKIPPED),
         }
 

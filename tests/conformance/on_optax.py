@@ -7,14 +7,17 @@ import jax.numpy as jnp
 import optax
 
 import ratewise.optax as ro
-from ratewise import extend
+from ratewise import Ruled, extend
 
 POLICIES = ("keep", "switch", "stretch", "replan", "rewarm(3)")
 
 IN_NO_STATE = dict.fromkeys(
     (
         "a state of another schedule is refused, and nothing is changed",
+        "a state of another schedule that is refused leaves the rules as they are",
         "changed and then killed it goes on with the same rates",
+        "changed and then loaded into another schedule it goes on from the change",
+        "loaded into another schedule the rules are as they were",
         *(f"loaded into another schedule with {policy!r} it goes on as extend says" for policy in POLICIES),
     ),
     "the state holds a count, and what the rates follow is in the program",
@@ -25,6 +28,8 @@ NO_RULES = dict.fromkeys(
         "a rule acts right after the evaluation that decides it",
         "a rule that is killed while it waits decides the same",
         "a metric is no update",
+        "several rules all act",
+        "a change of plan leaves the rules as they are",
     ),
     "a function of the step cannot hold what a rule has seen; inject can",
 )
@@ -63,6 +68,9 @@ class Run:
         self.whole, self.inner, self.compiled = made(factory, lr, *self.options)
         self.state = self.whole.init(ONE)
 
+    def batch(self):
+        return self.gradient(ONE)
+
     def gradient(self, value):
         change, self.state = self.compiled(value, self.state, ONE)
         return -float(change)
@@ -81,7 +89,11 @@ class Run:
 
     def change(self, new, policy):
         """The state goes on under another transformation, as one writes it in JAX."""
-        self.lr = extend(self.lr, new, int(optax.tree_utils.tree_get(self.state, "count")), policy)
+        t, old = int(optax.tree_utils.tree_get(self.state, "count")), self.lr
+        if isinstance(old, Ruled):
+            self.lr = Ruled(extend(old.schedule, new.schedule, t, policy), old.rules)
+        else:
+            self.lr = extend(old, new, t, policy)
         self.whole, self.inner, self.compiled = made(self.factory, self.lr, *self.options)
 
 
@@ -94,8 +106,8 @@ class Injected(Run):
 
 
 class Skipping(Injected):
-    def skip(self):
-        self.gradient(ONE * jnp.inf)
+    def attempt(self, fails):
+        return self.gradient(ONE * jnp.inf if fails else ONE)
 
 
 class Optax:
@@ -123,6 +135,7 @@ INJECTED = (
     "the rate far on is that of its update",
     "killed at any update it goes on with the same rates",
     "changed with 'replan' it goes on as extend says",
+    "what it saves can be written to a file",
 )
 HARNESSES = {"schedule": Optax(Run, schedule, {**NO_RULES, **NO_RATES, **NO_SKIPS})}
 VARIANTS = {

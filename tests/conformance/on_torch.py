@@ -10,30 +10,37 @@ from ratewise.torch import Scheduler
 class Run:
     def __init__(self, lr, accumulation=1, horizon=None, clock="hooks", rate=float, fused=None):
         self.weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
-        self.accumulation, self.clock, self.fused = accumulation, clock, fused
+        self.accumulation, self.clock, self.batches = accumulation, clock, 0
         base = torch.tensor(1.0, dtype=torch.float64) if rate is torch.Tensor else 1.0
         self.optimizer = torch.optim.SGD([self.weight], lr=base, fused=fused)
         self.scheduler = Scheduler(self.optimizer, lr, horizon=horizon, clock=clock)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
 
     def update(self):
+        return [self.batch() for _ in range(self.accumulation)][-1]
+
+    def batch(self):
+        self.batches += 1
         self.weight.data.zero_()
-        self.optimizer.zero_grad()
-        for _ in range(self.accumulation):
-            (self.weight / self.accumulation).sum().backward()
-            if self.clock == "hooks":
-                self.scheduler.step()  # as trainers do, at every micro batch
-        self.weight.grad.fill_(1.0)  # thirds do not add up to 1
-        self.optimizer.step()
-        if self.clock == "step":
-            self.scheduler.step()
+        (self.weight / self.accumulation).sum().backward()
+        completes = self.batches % self.accumulation == 0
+        if completes:
+            self.weight.grad.fill_(1.0)  # thirds do not add up to 1
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if completes or self.clock == "hooks":
+            self.scheduler.step()  # trainers do so at every micro batch
         return -self.weight.item()
 
-    def skip(self):
-        self.optimizer.zero_grad()
-        self.scaler.scale((self.weight * float("inf")).sum()).backward()
+    def attempt(self, fails):
+        self.weight.data.zero_()
+        self.scaler.scale((self.weight * float("inf" if fails else 1.0)).sum()).backward()
         self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.scaler.update(1.0)
+        self.optimizer.zero_grad()
+        if not (self.clock == "step" and fails):
+            self.scheduler.step()
+        return -self.weight.item()
 
     def used(self):
         return float(self.scheduler.get_last_lr()[0])

@@ -11,8 +11,15 @@ import pytest
 
 import ratewise as rw
 from ratewise import Ruled, extend
-from ratewise.errors import ScheduleChanged
+from ratewise.errors import ScheduleChanged, ScheduleError
 from ratewise.testing import LawBroken, adapter_checks, check_adapter, examine, examples
+
+
+def joined(old, new, t, policy):
+    """``extend`` that keeps the rules, which are the same."""
+    if isinstance(old, Ruled):
+        return Ruled(extend(old.schedule, new.schedule, t, policy), old.rules)
+    return extend(old, new, t, policy)
 
 
 class Loop:
@@ -22,19 +29,18 @@ class Loop:
         self.given = lr
         self.lr = lr if horizon is None else lr.over(horizon)
         self.accumulation = accumulation
-        self.position = 0
+        self.position = self.seen = 0
         self.state = self.lr.init() if isinstance(self.lr, Ruled) else None
         self.last = None
 
     def rate(self, t):
         return self.lr.at(t, self.lr.factor(self.state)) if isinstance(self.lr, Ruled) else self.lr(t)
 
-    def batch(self, last):
-        """One micro batch."""
+    def batch(self):
+        self.seen += 1
+        return 0.0 if self.seen % self.accumulation else self.update()
 
     def update(self):
-        for i in range(self.accumulation):
-            self.batch(i == self.accumulation - 1)
         if getattr(self.lr, "steps", None) and self.position >= self.lr.steps:
             warnings.warn("past the end", stacklevel=2)
         weight = 0.0
@@ -43,8 +49,8 @@ class Loop:
         self.position += 1
         return -weight
 
-    def skip(self):
-        pass
+    def attempt(self, fails):
+        return 0.0 if fails else self.update()
 
     def used(self):
         return self.last
@@ -61,14 +67,14 @@ class Loop:
         if state["given"] != self.given and policy is None:
             raise ScheduleChanged("another schedule")
         t = state["position"]
-        self.lr = state["lr"] if policy is None else extend(state["lr"], self.lr, t, policy)
+        self.lr = state["lr"] if policy is None else joined(state["lr"], self.lr, t, policy)
         self.position, self.state, self.last = t, state["state"], state["last"]
 
     def seek(self, t):
         self.position = t
 
     def change(self, new, policy):
-        self.lr = extend(self.lr, new, self.position, policy)
+        self.lr = joined(self.lr, new, self.position, policy)
 
     def observe(self, metric):
         self.state = self.lr.observe(self.state, metric, self.position)
@@ -137,19 +143,47 @@ class IgnoresTheHorizon(Loop):
         super().__init__(lr, accumulation, None if horizon is None else horizon + 1)
 
 
+class StopsAt320(Loop):
+    def rate(self, t):
+        return super().rate(min(t, 320))
+
+
 class CountsMicroBatches(Loop):
-    def batch(self, last):
-        self.position += not last
+    def batch(self):
+        applied = super().batch()
+        self.position += applied == 0.0
+        return applied
+
+
+class IgnoresTheAccumulation(Loop):
+    def batch(self):
+        return self.update()
+
+
+class HasNoMicroBatches(Loop):
+    batch = property()
 
 
 class CountsSkipped(Loop):
-    def skip(self):
-        self.position += 1
+    def attempt(self, fails):
+        self.position += fails
+        return super().attempt(fails)
 
 
 class CountsSkippedFirst(Loop):
-    def skip(self):
-        self.position += self.position == 0
+    def attempt(self, fails):
+        self.position += fails and self.position == 0
+        return super().attempt(fails)
+
+
+class AttemptsNothing(Loop):
+    def attempt(self, fails):
+        return 0.0
+
+
+class SkipsNothing(Loop):
+    def attempt(self, fails):
+        return self.update()
 
 
 class SinglePrecision(Loop):
@@ -241,6 +275,68 @@ class ForgetsTheChange(Loop):
         return {**super().save(), "lr": self.given}
 
 
+class SecondChangeLost(Loop):
+    def change(self, new, policy):
+        if self.lr == self.given:
+            super().change(new, policy)
+
+
+class LoadForgetsHeldPlan(Loop):
+    def load(self, state, policy=None):
+        super().load({**state, "lr": state["given"]} if policy else state, policy)
+
+
+class CannotBeWritten(Loop):
+    def save(self):
+        return {**super().save(), "run": lambda: self}
+
+
+class IsItsOwnState(Loop):
+    """The state of a run is the run: right from a file, wrong for a run that goes on."""
+
+    def save(self):
+        return self
+
+    def load(self, state, policy=None):
+        super().load(Loop.save(state), policy)
+
+
+class ChangeForgetsRules(Loop):
+    def change(self, new, policy):
+        super().change(new, policy)
+        self.state = self.state and self.lr.init()
+
+
+class ChangeLeavesTheRulesOut(Loop):
+    def change(self, new, policy):
+        super().change(new, policy)
+        self.lr, self.state = getattr(self.lr, "schedule", self.lr), None
+
+    def observe(self, metric):
+        if self.state:
+            super().observe(metric)
+
+
+class OnlyFirstRule(Loop):
+    def observe(self, metric):
+        _, *others = self.state
+        super().observe(metric)
+        self.state = (self.state[0], *others)
+
+
+class PolicyLoadDropsRuleState(Loop):
+    def load(self, state, policy=None):
+        super().load(state, policy)
+        if policy and self.state:
+            self.state = self.given.init()
+
+
+class RefusalLosesRules(Loop):
+    def load(self, state, policy=None):
+        self.state = self.state and self.given.init()
+        super().load(state, policy)
+
+
 class CutsLate(Loop):
     def observe(self, metric):
         before = self.state
@@ -263,11 +359,16 @@ MUTANTS = {
     OneLate: "every schedule is applied exactly",
     Drifts: "every schedule is applied exactly",
     DriftsInLongRuns: "a long run is applied exactly",
+    StopsAt320: "a long run is applied exactly",
     ClimbsAgain: "past the end the end value is held",
     RestartsLate: "a restart comes at its own update",
     Shares: "two runs do not disturb each other",
     IgnoresTheHorizon: "an open schedule takes the length of the run",
     CountsMicroBatches: "accumulation counts updates and not micro batches",
+    IgnoresTheAccumulation: "accumulation counts updates and not micro batches",
+    HasNoMicroBatches: "accumulation counts updates and not micro batches",
+    AttemptsNothing: "an update that is skipped does not count",
+    SkipsNothing: "an update that is skipped does not count",
     CountsSkipped: "an update that is skipped does not count",
     CountsSkippedFirst: "a run that begins with skipped updates begins at update 0",
     SinglePrecision: "the rate far on is that of its update",
@@ -285,12 +386,28 @@ MUTANTS = {
     AlwaysSwitches: "changed with 'keep' it goes on as extend says",
     AlwaysKeeps: "changed with 'switch' it goes on as extend says",
     ForgetsTheChange: "changed and then killed it goes on with the same rates",
+    SecondChangeLost: "changed a second time it goes on from the first change",
+    LoadForgetsHeldPlan: "changed and then loaded into another schedule it goes on from the change",
+    CannotBeWritten: "what it saves can be written to a file",
+    IsItsOwnState: "a run that had gone on goes back when it is loaded",
+    ChangeForgetsRules: "a change of plan leaves the rules as they are",
+    ChangeLeavesTheRulesOut: "a change of plan leaves the rules as they are",
+    OnlyFirstRule: "several rules all act",
+    PolicyLoadDropsRuleState: "loaded into another schedule the rules are as they were",
+    RefusalLosesRules: "a state of another schedule that is refused leaves the rules as they are",
     CutsLate: "a rule acts right after the evaluation that decides it",
     ForgetsTheRule: "a rule that is killed while it waits decides the same",
     CountsMetrics: "a metric is no update",
 }
 POLICIES = ("keep", "switch", "stretch", "replan", "rewarm(3)")
 CHECKS = adapter_checks()
+LEAST = (
+    "every schedule is applied exactly",
+    "past the end the end value is held",
+    "a long run is applied exactly",
+    "a restart comes at its own update",
+    "two runs do not disturb each other",
+)
 
 
 def test_a_loop_that_is_right_passes_and_offers_everything():
@@ -341,16 +458,9 @@ class LeastHarness:
 def test_what_is_not_there_is_reported_as_not_offered():
     report = examine(CHECKS, LeastHarness())
     assert report.good
-    assert report.held == (
-        "every schedule is applied exactly",
-        "past the end the end value is held",
-        "a long run is applied exactly",
-        "a restart comes at its own update",
-        "two runs do not disturb each other",
-        "what it lacks are names of checks",
-    )
+    assert report.held == (*LEAST, "what it lacks are names of checks")
     assert len(report.held) + len(report.not_offered) == len(CHECKS)
-    assert report.not_offered["an update that is skipped does not count"] == "the run has no skip()"
+    assert report.not_offered["an update that is skipped does not count"] == "the run has no attempt()"
     assert report.not_offered["accumulation counts updates and not micro batches"] == "start() has no accumulation="
     assert "not offered  a metric is no update: the run has no observe()" in str(report).splitlines()
 
@@ -369,6 +479,31 @@ def test_what_cannot_hold_is_declared_with_the_reason():
         LawBroken, match=r"'an update that is skiped' is not the name of a check. Did you mean 'an upda"
     ):
         check_adapter(Harness(lacks={"an update that is skiped": "?"}))
+
+
+def test_what_every_adapter_must_do_cannot_be_excused():
+    excuses = {str(check): "because" for check in CHECKS if str(check) != "what it lacks are names of checks"}
+    report = examine(CHECKS, Harness(OneLate, lacks=excuses))
+    assert set(report.broken) == {*LEAST, "what it lacks are names of checks"}
+    (check,) = [check for check in CHECKS if check.name == "what it lacks are names of checks"]
+    with pytest.raises(LawBroken, match="'a long run is applied exactly' must hold for every adapter"):
+        check(Harness(lacks={"a long run is applied exactly": "it takes time"}))
+
+
+def test_no_schedules_are_no_examination():
+    with pytest.raises(ScheduleError, match="adapter_checks: schedules must have at least one schedule, got an empty"):
+        check_adapter(Harness(OneLate), {})
+
+
+@pytest.mark.parametrize("wrong", [SecondChangeLost, LoadForgetsHeldPlan, OnlyFirstRule, RefusalLosesRules])
+def test_no_other_check_would_have_noticed(wrong):
+    assert list(examine(CHECKS, Harness(wrong)).broken) == [MUTANTS[wrong]]
+
+
+def test_a_state_that_cannot_be_written_is_told_what_to_be():
+    broken = examine(CHECKS, Harness(CannotBeWritten)).broken["what it saves can be written to a file"]
+    assert broken.startswith("what save() returned cannot be pickled (")
+    assert broken.endswith("Let it return numbers, texts and arrays, or what the framework writes to a file.")
 
 
 def test_tolerances_are_those_of_the_harness():

@@ -11,13 +11,14 @@ from inspect import signature
 from typing import Any
 
 from ratewise.core.change import extend
-from ratewise.core.rules import Plateau
+from ratewise.core.ruled import Ruled
+from ratewise.core.rules import NewBob, Plateau
 from ratewise.core.schedule import Ramp, Schedule
 from ratewise.core.shapes import Constant, Cosine, Linear
-from ratewise.errors import ScheduleChanged, nearest
+from ratewise.errors import ScheduleChanged, ScheduleError, nearest
 from ratewise.testing.checks import Check, LawBroken, NotOffered, Report, require
 from ratewise.testing.examples import examples
-from ratewise.testing.harness import Harness, follows, made, near, need, start, without_user_warnings
+from ratewise.testing.harness import Harness, follows, made, near, need, pickled, start, without_user_warnings
 
 END, OTHER_END = 12, 20
 
@@ -26,6 +27,9 @@ PLAN = Cosine(0.4, 0.1, END - 3).warmup(3)
 
 OTHER = Cosine(0.3, 0.05, OTHER_END)
 """What is followed instead."""
+
+THIRD = Linear(0.2, 0.01, 24)
+"""What is followed after that."""
 
 SAVED = 5
 """The update that is saved at, where every update is not tried."""
@@ -51,11 +55,19 @@ def adapter_checks(schedules: Mapping[str, Schedule] | None = None) -> tuple[Che
     Args:
         schedules: Schedules of known lengths that must be applied exactly, by name; by default ``examples()``.
 
+    Raises:
+        ScheduleError: There are none in ``schedules``.
+
     Example:
         >>> [str(check) for check in adapter_checks()][:3]  # doctest: +NORMALIZE_WHITESPACE
         ['every schedule is applied exactly', 'past the end the end value is held',
          'a long run is applied exactly']
     """
+    if schedules is not None and not schedules:
+        raise ScheduleError(
+            "adapter_checks: schedules must have at least one schedule, got an empty dictionary. Leave it out to try "
+            "every kind there is."
+        )
     laws: dict[str, Callable[[Any], None]]
     laws = {**_LAWS, "every schedule is applied exactly": partial(_applied, schedules=schedules), _LACKS: _lacks}
     return tuple(Check(name, partial(_unless_lacking, name=name, run=run)) for name, run in laws.items())
@@ -73,22 +85,34 @@ def check_adapter(harness: Harness, schedules: Mapping[str, Schedule] | None = N
 
     Raises:
         LawBroken: A check does not hold; the message names it, the update and both rates.
+        ScheduleError: There are none in ``schedules``.
     """
     return require(adapter_checks(schedules), harness)
 
 
 _LACKS = "what it lacks are names of checks"
 
+CORE = (
+    "every schedule is applied exactly",
+    "past the end the end value is held",
+    "a long run is applied exactly",
+    "a restart comes at its own update",
+    "two runs do not disturb each other",
+)
+"""What needs nothing but ``update`` and must hold for every adapter, whatever it lacks."""
+
 
 def _lacks(harness: Any) -> None:
     for name in getattr(harness, "lacks", {}):
         if name not in _LAWS:
             raise LawBroken(f"{name!r} is not the name of a check.{nearest(name, _LAWS)}")
+        if name in CORE:
+            raise LawBroken(f"{name!r} must hold for every adapter; it cannot be among what one lacks.")
 
 
 def _unless_lacking(harness: Any, name: str, run: Callable[[Any], None]) -> None:
     reason = getattr(harness, "lacks", {}).get(name)
-    if reason is not None:
+    if reason is not None and name not in CORE:
         raise NotOffered(reason)
     with without_user_warnings():
         run(harness)
@@ -112,8 +136,8 @@ def _held(harness: Any) -> None:
 
 @law("a long run is applied exactly")
 def _long(harness: Any) -> None:
-    lr = Cosine(0.1, 0.01, 270).warmup(30)
-    follows(harness, start(harness, lr), lr, 0, 310)
+    lr = Cosine(0.1, 0.01, 480).warmup(30)
+    follows(harness, start(harness, lr), lr, 0, 520)
 
 
 @law("a restart comes at its own update")
@@ -146,24 +170,35 @@ def _horizon(harness: Any) -> None:
 def _accumulated(harness: Any) -> None:
     for accumulation in (2, 3):
         run = start(harness, PLAN, accumulation=accumulation)
-        follows(harness, run, PLAN, 0, END + 2, f"with {accumulation} micro batches to an update ")
+        if not hasattr(run, "batch"):
+            raise LawBroken("start() takes accumulation=, so the run must have batch(): one micro batch, and its rate.")
+        for t in range(END + 2):
+            for i in range(1, accumulation + 1):
+                where = f"micro batch {i} of {accumulation} applies"
+                near(harness, t, where, run.batch(), "it should be", PLAN(t) if i == accumulation else 0.0)
+
+
+def _attempts(harness: Any, run: Any, t: int, failing: int) -> None:
+    """Some attempts that fail at update ``t``, each of which must leave the parameter as it was."""
+    for _ in range(failing):
+        near(harness, t, "a skipped update applies", run.attempt(True), "it should be", 0.0)
 
 
 @law("an update that is skipped does not count")
 def _skipped(harness: Any) -> None:
-    run = need(start(harness, PLAN), "skip")
+    run = need(start(harness, PLAN), "attempt")
     for t in range(END + 1):
-        for _ in range((0, 1, 0, 2)[t % 4]):
-            run.skip()
-        follows(harness, run, PLAN, t, t + 1, "after skipped updates ")
+        _attempts(harness, run, t, (0, 1, 0, 2)[t % 4])
+        rate = run.update() if t % 2 else run.attempt(False)
+        near(harness, t, "after skipped updates the rate applied is", rate, "the schedule says", PLAN(t))
 
 
 @law("a run that begins with skipped updates begins at update 0")
 def _skipped_first(harness: Any) -> None:
-    run = need(start(harness, PLAN), "skip")
-    run.skip()
-    run.skip()
-    follows(harness, run, PLAN, 0, 4, "after two skipped updates ")
+    run = need(start(harness, PLAN), "attempt")
+    _attempts(harness, run, 0, 2)
+    near(harness, 0, "after two skipped updates the rate is", run.attempt(False), "the schedule says", PLAN(0))
+    follows(harness, run, PLAN, 1, 4, "after two skipped updates ")
 
 
 @law("the rate far on is that of its update")
@@ -213,9 +248,20 @@ def _asking(harness: Any) -> None:
 
 
 def _resumed(harness: Any, lr: Any, state: Any, *policy: str) -> Any:
+    """A run as another process has it: all it knows of the saved one went through a file."""
     run = need(start(harness, lr), "load")
-    run.load(state, *policy)
+    if policy and len(signature(run.load).parameters) < 2:
+        raise NotOffered("load() takes no policy")
+    run.load(pickled(state), *policy)
     return run
+
+
+@law("what it saves can be written to a file")
+def _written(harness: Any) -> None:
+    run = need(start(harness, PLAN), "save", "load")
+    for t in range(3):
+        follows(harness, _resumed(harness, PLAN, run.save()), PLAN, t, t + 1, "from a file ")
+        follows(harness, run, PLAN, t, t + 1, "after saving ")
 
 
 @law("killed at any update it goes on with the same rates")
@@ -249,7 +295,8 @@ def _saved(harness: Any) -> None:
 @law("loading twice is loading once")
 def _twice(harness: Any) -> None:
     state = made(need(start(harness, PLAN), "save", "load"), SAVED).save()
-    run = _resumed(harness, PLAN, state)
+    run = start(harness, PLAN)
+    run.load(state)
     run.load(state)
     follows(harness, run, PLAN, SAVED, END + 2, "loaded twice ")
 
@@ -258,7 +305,9 @@ def _twice(harness: Any) -> None:
 def _shared(harness: Any) -> None:
     state = made(need(start(harness, PLAN), "save", "load"), SAVED).save()
     for where in ("the first run ", "a second run from the same state "):
-        follows(harness, _resumed(harness, PLAN, state), PLAN, SAVED, END + 2, where)
+        run = start(harness, PLAN)
+        run.load(state)
+        follows(harness, run, PLAN, SAVED, END + 2, where)
 
 
 @law("a run that had gone on goes back when it is loaded")
@@ -285,10 +334,7 @@ def _refused(harness: Any) -> None:
 
 def _loaded_under(harness: Any, policy: str) -> None:
     state = made(need(start(harness, PLAN), "save", "load"), SAVED).save()
-    run = start(harness, OTHER)
-    if len(signature(run.load).parameters) < 2:
-        raise NotOffered("load() takes no policy")
-    run.load(state, policy)
+    run = _resumed(harness, OTHER, state, policy)
     follows(harness, run, extend(PLAN, OTHER, SAVED, policy), SAVED, OTHER_END + 2, f"under {policy!r} ")
 
 
@@ -317,39 +363,113 @@ def _changed_and_killed(harness: Any) -> None:
     follows(harness, run, lr, SAVED + 2, OTHER_END + 2, "changed and resumed ")
 
 
+def _twice_changed(policy: str) -> Schedule:
+    """What is followed if another schedule comes at update 5 and a third one at update 9."""
+    return extend(extend(PLAN, OTHER, SAVED, "switch"), THIRD, SAVED + 4, policy)
+
+
+@law("changed a second time it goes on from the first change")
+def _changed_again(harness: Any) -> None:
+    for policy in ("keep", "replan"):
+        run = made(need(start(harness, PLAN), "change"), SAVED)
+        run.change(OTHER, "switch")
+        made(run, 4).change(THIRD, policy)
+        follows(harness, run, _twice_changed(policy), SAVED + 4, 26, f"after 'switch' and {policy!r} ")
+
+
+@law("changed and then loaded into another schedule it goes on from the change")
+def _changed_and_loaded(harness: Any) -> None:
+    for policy in ("keep", "replan"):
+        run = made(need(start(harness, PLAN), "change", "save", "load"), SAVED)
+        run.change(OTHER, "switch")
+        run = _resumed(harness, THIRD, made(run, 4).save(), policy)
+        follows(harness, run, _twice_changed(policy), SAVED + 4, 26, f"changed and loaded with {policy!r} ")
+
+
 EVALUATIONS = (1.0, 0.9, 0.91, 0.92, 0.90, math.nan, 0.89, 0.89, 0.89)
 """Metrics after the warm-up: the rate is halved after the fourth and the sixth, and again after the ninth."""
 
 RULED = (Ramp(0.4, 0.1, 30) * Plateau(0.5, patience=2)).warmup(5)
 
+AGAIN = Ruled(Ramp(0.3, 0.06, 40), RULED.rules)
+"""Another schedule under the same rules."""
 
-def _evaluated(harness: Any, killed_at: int | None = None) -> None:
-    """Five updates of warm-up with a metric that must not count, then an evaluation before every update."""
-    run = need(start(harness, RULED), "observe")
-    state = RULED.init()
-    follows(harness, run, RULED, 0, 3, "during the warm-up ")
-    run.observe(0.0)
-    follows(harness, run, RULED, 3, 5, "after a metric in the warm-up ")
-    for i, metric in enumerate(EVALUATIONS):
-        t = 5 + i
-        if i == killed_at:
-            run = _resumed(harness, RULED, need(run, "save").save())
-        run.observe(metric)
-        state = RULED.observe(state, metric, t)
-        where = f"after evaluation {i} " + ("" if killed_at is None else f"of a run killed before number {killed_at} ")
-        expected = RULED.at(t, RULED.factor(state))
-        near(harness, t, f"{where}the rate applied is", run.update(), "schedule and rule say", expected)
+BEFORE = 5
+"""The evaluation before which a ruled run is changed: one cut was made, and the next one waits for this."""
+
+
+def _judged(harness: Any, run: Any, lr: Any, state: Any, first: int, stop: int, where: str = "") -> Any:
+    """Give evaluations ``first`` to ``stop - 1``, each before an update; return what the rules make of them."""
+    for i in range(first, stop):
+        run.observe(EVALUATIONS[i])
+        state = lr.observe(state, EVALUATIONS[i], 5 + i)
+        expected = lr.at(5 + i, lr.factor(state))
+        what = f"{where}after evaluation {i} the rate applied is"
+        near(harness, 5 + i, what, run.update(), "schedule and rules say", expected)
+    return state
+
+
+def _begun(harness: Any, *methods: str) -> tuple[Any, Any]:
+    """A run and the state of its rule, in the middle of the evaluations."""
+    run = made(need(start(harness, RULED), "observe", *methods), 5)
+    return run, _judged(harness, run, RULED, RULED.init(), 0, BEFORE)
+
+
+def _rejoined(policy: str) -> Ruled:
+    return Ruled(extend(RULED.schedule, AGAIN.schedule, 5 + BEFORE, policy), RULED.rules)
 
 
 @law("a rule acts right after the evaluation that decides it")
 def _ruled(harness: Any) -> None:
-    _evaluated(harness)
+    run = need(start(harness, RULED), "observe")
+    follows(harness, run, RULED, 0, 3, "during the warm-up ")
+    run.observe(0.0)
+    follows(harness, run, RULED, 3, 5, "after a metric in the warm-up ")
+    _judged(harness, run, RULED, RULED.init(), 0, len(EVALUATIONS))
 
 
 @law("a rule that is killed while it waits decides the same")
 def _ruled_and_killed(harness: Any) -> None:
     for i in range(len(EVALUATIONS)):
-        _evaluated(harness, killed_at=i)
+        run = made(need(start(harness, RULED), "observe", "save", "load"), 5)
+        state = _judged(harness, run, RULED, RULED.init(), 0, i)
+        run = _resumed(harness, RULED, run.save())
+        _judged(harness, run, RULED, state, i, len(EVALUATIONS), f"killed before evaluation {i}, ")
+
+
+@law("several rules all act")
+def _several(harness: Any) -> None:
+    lr = Ruled(Ramp(0.4, 0.1, 40), (NewBob(0.8), Plateau(0.5, patience=2)))
+    run = made(need(start(harness, lr), "observe"), 5)
+    _judged(harness, run, lr, lr.init(), 0, len(EVALUATIONS), "under two rules ")
+
+
+@law("a change of plan leaves the rules as they are")
+def _ruled_and_changed(harness: Any) -> None:
+    for policy in ("keep", "switch"):
+        run, state = _begun(harness, "change")
+        run.change(AGAIN, policy)
+        _judged(harness, run, _rejoined(policy), state, BEFORE, len(EVALUATIONS), f"after {policy!r} ")
+
+
+@law("loaded into another schedule the rules are as they were")
+def _ruled_and_loaded(harness: Any) -> None:
+    for policy in ("keep", "switch"):
+        run, state = _begun(harness, "save", "load")
+        run = _resumed(harness, AGAIN, run.save(), policy)
+        _judged(harness, run, _rejoined(policy), state, BEFORE, len(EVALUATIONS), f"loaded with {policy!r} ")
+
+
+@law("a state of another schedule that is refused leaves the rules as they are")
+def _ruled_and_refused(harness: Any) -> None:
+    state = made(need(start(harness, AGAIN), "save", "load"), SAVED).save()
+    run, judged = _begun(harness)
+    try:
+        run.load(state)
+    except ScheduleChanged:
+        _judged(harness, run, RULED, judged, BEFORE, len(EVALUATIONS), "after a state was refused, ")
+        return
+    raise LawBroken(f"load() took a state of {AGAIN!r} into a run of {RULED!r}; it should raise ScheduleChanged.")
 
 
 @law("a metric is no update")

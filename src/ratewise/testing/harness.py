@@ -4,13 +4,14 @@ The suite sees an adapter through a harness, a small object: how to start a run,
 the rate that it applied from the change of a parameter. Everything else a harness may offer or not.
 """
 
+import pickle
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any, Protocol
 
-from ratewise.testing.checks import NotOffered, must_agree
+from ratewise.testing.checks import LawBroken, NotOffered, must_agree
 
 
 class Run(Protocol):
@@ -18,10 +19,14 @@ class Run(Protocol):
 
     Optional methods, each found by its name:
 
-    - ``save() -> state``: everything that a checkpoint of the run would hold.
+    - ``save() -> state``: everything that a checkpoint of the run would hold, as something that can be pickled (JSON
+      text can, and so can numbers and arrays).
     - ``load(state)``: go on from a checkpoint. ``load(state, policy)`` if a policy of ``ratewise.extend`` can be given
       for a state that was made under another schedule; without one that is ``ratewise.errors.ScheduleChanged``.
-    - ``skip()``: attempt an update that does not happen, for example because the gradients overflow.
+    - ``attempt(fails) -> float``: attempt an update by way of what may skip it, and return the change of the parameter
+      as ``update`` does. If ``fails``, let it be skipped, for example by gradients that overflow; the change is then 0.
+    - ``batch() -> float``: run one micro batch and return the change of the parameter likewise, 0 unless it completes
+      an update; needed if ``start`` takes ``accumulation``.
     - ``change(new, policy)``: follow another schedule from the coming update on.
     - ``observe(metric)``: give a metric to the rules of the schedule.
     - ``used() -> float``: the rate that the adapter says the last update used.
@@ -44,14 +49,15 @@ class Harness(Protocol):
     Optional attributes:
 
     - ``relative``, ``absolute``: Tolerances of a rate; 0 if they are not given, so that rates must be exact.
-    - ``lacks``: A dictionary of names of checks that cannot hold, each with the reason.
+    - ``lacks``: A dictionary of names of checks that cannot hold, each with the reason. The first five, which need
+      ``update`` alone, are made all the same.
     """
 
     def start(self, lr: Any) -> Run:
         """Start a run at update 0 that follows ``lr``, a schedule whose lengths are known.
 
-        Optional parameters, each found by its name: ``accumulation``, how many micro batches make one update, all of
-        which ``update`` then runs; ``horizon``, the number of updates of the run, for an ``lr`` of open length.
+        Optional parameters, each found by its name: ``accumulation``, how many micro batches make one update, for runs
+        with a ``batch``; ``horizon``, the number of updates of the run, for an ``lr`` of open length.
         """
         ...
 
@@ -82,6 +88,17 @@ def follows(harness: Any, run: Any, lr: Any, start: int, stop: int, where: str =
     """Make updates ``start`` to ``stop - 1`` and hold their rates to those of the schedule."""
     for t in range(start, stop):
         near(harness, t, f"{where}the rate applied is", run.update(), "the schedule says", lr(t))
+
+
+def pickled(state: Any) -> Any:
+    """The state, written and read as a checkpoint is."""
+    try:
+        return pickle.loads(pickle.dumps(state))
+    except Exception as error:
+        raise LawBroken(
+            f"what save() returned cannot be pickled ({type(error).__name__}: {error}). Let it return numbers, texts "
+            "and arrays, or what the framework writes to a file."
+        ) from error
 
 
 def made(run: Any, updates: int) -> Any:
