@@ -256,6 +256,42 @@ def test_a_transformation_made_of_multisteps_is_refused_too():
         optimizer.init(jnp.zeros(()))
 
 
+def skipping(learning_rate, skip):
+    return optax.chain(optax.clip(1.0), skip(optax.sgd(learning_rate)))
+
+
+SKIPS = {
+    "apply_if_finite": lambda inner: optax.apply_if_finite(inner, 5),
+    "apply_every": lambda inner: optax.chain(inner, optax.apply_every(4)),
+    "conditionally_transform": lambda inner: optax.conditionally_transform(inner, lambda step: step % 2 == 0),
+    "conditionally_mask": lambda inner: optax.conditionally_mask(inner, lambda step: step % 2 == 0),
+}
+
+
+@pytest.mark.parametrize("name", SKIPS)
+def test_what_leaves_out_updates_is_refused_inside(name):
+    place = "MultiSteps" if name == "apply_every" else name
+    optimizer = ro.inject(skipping, learning_rate=LR, skip=SKIPS[name])
+    with pytest.raises(AdapterError, match=rf"{name} is inside skipping, .* outside: optax\.{place}\(inject\("):
+        optimizer.init(jnp.zeros(()))
+
+
+def test_outside_left_out_updates_do_not_count(near):
+    optimizer = optax.apply_if_finite(ro.inject(optax.sgd, learning_rate=LR), max_consecutive_errors=5)
+    weight, rates = jnp.zeros(()), []
+    state = optimizer.init(weight)
+    for gradient in (1.0, np.inf, np.nan, 1.0, 1.0):
+        change, state = optimizer.update(jnp.asarray(gradient, weight.dtype), state, weight)
+        rates.append(-float(change))
+    assert near([LR(0), 0.0, 0.0, LR(1), LR(2)]) == rates
+
+
+def test_what_keeps_the_rates_of_init_is_refused_inside():
+    optimizer = ro.inject(optax.inject_hyperparams(optax.sgd), learning_rate=LR)
+    with pytest.raises(AdapterError, match=r"inject_hyperparams is inside \w+, .* Leave it out"):
+        optimizer.init(jnp.zeros(()))
+
+
 # -- the object ------------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +303,34 @@ def test_it_prints_and_pickles():
     ruled.observe(ruled.init(0.0), 1.0)
     assert repr(pickle.loads(pickle.dumps(ruled))) == repr(ruled)
     assert isinstance(optimizer, optax.GradientTransformationExtraArgs)
+
+
+def test_it_is_a_tree_like_any_transformation(applied, near):
+    optimizer = ro.inject(optax.sgd, learning_rate=LR * rw.Plateau(0.5, 1))
+    leaves, structure = jax.tree.flatten(optimizer)
+    for other in (jax.tree.map(lambda x: x, optimizer), jax.tree.unflatten(structure, leaves), optimizer._replace()):
+        state = other.observe(other.observe(other.init(jnp.zeros(())), 1.0), 2.0)
+        assert near((0.5 * LR).values(0, 4)) == applied(other, 4, state)
+        assert repr(other) == repr(optimizer)
+    bare = optimizer._replace(init=None)
+    assert "None" in repr(bare)
+    with pytest.raises(AdapterError, match="functions of this transformation were replaced, got None"):
+        bare.observe(optimizer.init(0.0), 1.0)
+
+
+def test_equinox_takes_it_as_an_argument(near):
+    eqx = pytest.importorskip("equinox")
+    optimizer = ro.inject(optax.sgd, learning_rate=LR)
+
+    @eqx.filter_jit
+    def step(optimizer, state):
+        return optimizer.update(jnp.ones(()), state)
+
+    state, rates = optimizer.init(jnp.zeros(())), []
+    for _ in range(3):
+        change, state = step(optimizer, state)
+        rates.append(-float(change))
+    assert near(LR.values(0, 3)) == rates
 
 
 def test_a_state_of_numpy_arrays_goes_on_as_it_stands(near):
@@ -281,6 +345,15 @@ def test_the_count_stays_at_the_last_integer(after):
     optimizer = ro.inject(optax.sgd, learning_rate=LR)
     state = optimizer.init(jnp.zeros(()))._replace(count=jnp.int32(2**31 - 2))
     assert int(ro.position(after(optimizer, 3, state))) == 2**31 - 1
+
+
+@pytest.mark.parametrize("width", ["int8", "int16", "uint8", "uint16", "uint32"])
+def test_a_count_of_another_width_goes_on(width, after, near):
+    lr = rw.Linear(1.0, 0.0, 100_000)
+    optimizer, last = ro.inject(optax.sgd, learning_rate=lr), min(int(jnp.iinfo(width).max), 90_000)
+    state = after(optimizer, 3, optimizer.init(jnp.zeros(()))._replace(count=jnp.asarray(last - 1, width)))
+    assert int(ro.position(state)) == last + 2
+    assert near([lr(last + 1)]) == [float(ro.rate(state))]
 
 
 @pytest.mark.parametrize("at", [2**24 - 2, 10**8, 2**31 - 4])
@@ -345,6 +418,10 @@ def test_what_is_no_schedule_is_refused(lr):
         ({"learning_rate": -0.1}, "learning_rate must be at least 0"),
         ({"learning_rate": 0.1, "b1": rw.Linear(0.5, 1.5, 9)}, r"b1 must be between 0 and 1 .* \.clip\(0, 1\)"),
         ({"learning_rate": 0.1, "weight_decay": rw.Linear(0.5, -0.5, 9)}, "weight_decay must be at least 0"),
+        ({"learning_rate": 0.1, "weight_decay": -1.0}, r"weight_decay must be at least 0, got -1\.0\.$"),
+        ({"learning_rate": 0.1, "b2": 2}, r"b2 must be between 0 and 1, got 2\.$"),
+        ({"learning_rate": 0.1, "b1": np.float32(-0.5)}, r"b1 must be between 0 and 1, got -0\.5\.$"),
+        ({"learning_rate": 0.1, "b1": rw.Custom(lambda t: 0.9 + 0.1 * t)}, "b1 must be between 0 and 1 .* at update 2"),
         ({"learning_rate": optax.constant_schedule(0.1)}, r"got <function .* is written Custom\(learning_rate\)"),
     ],
 )  # fmt: skip
@@ -370,3 +447,33 @@ def test_a_foreign_state_is_refused():
         AdapterError, match=r"the state must be what init returned, got dict\. .* optimizer.init\(params\)"
     ):
         optimizer.update(jnp.ones(()), {"count": 0})
+
+
+def test_a_rate_made_for_optax_is_followed_too():
+    optimizer = ro.inject(optax.sgd, learning_rate=ro.schedule(LR), momentum=ro.schedule(MOMENTUM))
+    assert repr(optimizer) == repr(ro.inject(optax.sgd, learning_rate=LR, momentum=MOMENTUM))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"learning_rate": LR}, r"the state holds other rules than .*Plateau"),
+        ({"learning_rate": LR * rw.Plateau() * rw.Plateau()}, r"the state holds other rules than .*Plateau"),
+        ({"learning_rate": LR * rw.NewBob()}, r"the state holds other rules than .*Plateau"),
+        (
+            {"learning_rate": LR * rw.Plateau(), "momentum": MOMENTUM},
+            "the state holds learning_rate, momentum, but",
+        ),
+    ],
+)
+def test_a_state_of_another_kind_is_refused(other, message):
+    optimizer = ro.inject(optax.sgd, learning_rate=LR * rw.Plateau())
+    state = ro.inject(optax.sgd, **other).init(jnp.zeros(()))
+    with pytest.raises(AdapterError, match=f"inject: {message}"):
+        optimizer.update(jnp.ones(()), state)
+
+
+def test_a_state_with_rules_is_refused_by_a_plain_rate():
+    state = ro.inject(optax.sgd, learning_rate=LR * rw.Plateau()).init(jnp.zeros(()))
+    with pytest.raises(AdapterError, match="inject: the state holds other rules than"):
+        ro.inject(optax.sgd, learning_rate=LR).update(jnp.ones(()), state)

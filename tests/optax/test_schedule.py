@@ -137,6 +137,21 @@ def test_a_function_of_ones_own_is_followed(applied, near):
     assert near(0.1 * np.exp(-0.1 * np.arange(5))) == applied(optax.sgd(ro.schedule(lr)), 5)
 
 
+def test_a_function_may_be_off_by_a_rounding():
+    lr = rw.Custom(lambda t: 0.1 * jnp.where(t < 10, 1.0, -1e-8), steps=10)
+    assert -2e-9 < float(ro.schedule(lr)(jnp.int32(10))) < 0.0
+
+
+def test_a_function_that_gives_no_number_is_refused():
+    with pytest.raises(ScheduleError, match=r"schedule: lr must be at least 0 at every update, got nan at update 3"):
+        ro.schedule(rw.Custom(lambda t: jnp.where(t == 3, jnp.nan, 0.1)))
+
+
+def test_a_function_may_be_checked_within_a_traced_program():
+    lr = rw.Custom(lambda t: 0.1 * jnp.exp(-0.1 * t))
+    assert float(jax.jit(lambda t: 1.0 * ro.schedule(lr)(t))(0)) == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("f", [lambda t: 0.1 * math.exp(-t), lambda t: 0.1 if t < 5 else 0.01, float])
 @pytest.mark.parametrize("follow", [ro.schedule, lambda lr: ro.inject(optax.sgd, learning_rate=lr)])
 def test_a_function_that_jax_cannot_trace_is_refused(f, follow):
@@ -193,7 +208,16 @@ def test_an_unknown_length_is_refused():
         ro.schedule(rw.Cosine(0.1, 0.0))
 
 
-@pytest.mark.parametrize("lr", [rw.Linear(0.1, -0.1, 10), rw.Piecewise([0.1, -0.1], [1_000_000])])
+NEGATIVE = {
+    "short": rw.Linear(0.1, -0.1, 10),
+    "late": rw.Piecewise([0.1, -0.1], [1_000_000]),
+    "a function": rw.Custom(lambda t: -0.1 + 0.0 * t),
+    "beside a function": rw.Linear(0.1, -0.1, 4) >> rw.Custom(lambda t: 0.1 + 0.0 * t),
+    "a function of known length": rw.Custom(lambda t: 0.1 - 0.001 * t, steps=5000),
+}
+
+
+@pytest.mark.parametrize("lr", NEGATIVE.values(), ids=NEGATIVE)
 def test_a_negative_rate_is_refused(lr):
     with pytest.raises(
         ScheduleError, match=r"schedule: lr must be at least 0 at every update, got -0\.\d+ .*\.clip\(0\)"

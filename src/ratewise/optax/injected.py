@@ -20,8 +20,9 @@ from ratewise.core.ruled import Rule, Ruled
 from ratewise.core.schedule import Schedule
 from ratewise.errors import AdapterError, nearest
 from ratewise.optax.rules import flat, observed, packed
-from ratewise.optax.settled import Followed, settled
+from ratewise.optax.settled import Followed, check_number, settled
 from ratewise.optax.states import InjectState, counted, is_rate, number, one, replaced
+from ratewise.optax.traced import Traceable
 
 ALIASES = {
     **dict.fromkeys(("lr", "rate", "step_size"), "learning_rate"),
@@ -31,17 +32,36 @@ ALIASES = {
 }
 """What other libraries call optax' hyperparameters."""
 
+OUTSIDE = {
+    optax.MultiStepsState: "MultiSteps",
+    optax.ApplyEvery: "apply_every",
+    optax.ApplyIfFiniteState: "apply_if_finite",
+    optax.ConditionallyTransformState: "conditionally_transform",
+    optax.ConditionallyMaskState: "conditionally_mask",
+}
+"""What accumulates or leaves out updates, by its state."""
+
+KEEPERS = (optax.InjectHyperparamsState, optax.InjectStatefulHyperparamsState)
+"""The states of ``optax.inject_hyperparams``, which keep the rates of ``init``."""
+
+EXAMPLES = {
+    "MultiSteps": ("MultiSteps", "every_k_schedule=4"),
+    "apply_every": ("MultiSteps", "every_k_schedule=4"),  # outside, in a chain, it would count calls as well
+    "apply_if_finite": ("apply_if_finite", "max_consecutive_errors=5"),
+}
+"""How they are written outside."""
+
 
 class Injected(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax has no types
     """What ``inject`` returns: a transformation of optax, with a way to feed metrics to its rules."""
 
-    plan: "Plan"
-
-    def __new__(cls, plan: "Plan") -> "Injected":
-        """Make the pair of functions that optax expects."""
-        self: Injected = super().__new__(cls, plan.init, plan.update)
-        self.plan = plan
-        return self
+    @property
+    def plan(self) -> "Plan":
+        """What follows what; read from the functions, as JAX rebuilds this tuple from them alone."""
+        plan = getattr(self.init, "__self__", None)
+        if not isinstance(plan, Plan):
+            raise AdapterError(f"inject: the functions of this transformation were replaced, got {self.init!r:.60}.")
+        return plan
 
     def observe(self, state: Any, metric: Any, label: str | None = None) -> Any:
         """Return the state after the rules of the learning rate have seen ``metric``.
@@ -71,10 +91,7 @@ class Injected(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # 
         return self.plan.observe(state, metric, label)
 
     def __repr__(self) -> str:
-        return repr(self.plan)
-
-    def __reduce__(self) -> tuple[type["Injected"], tuple["Plan"]]:
-        return Injected, (self.plan,)
+        return repr(getattr(self.init, "__self__", tuple(self)))
 
 
 def inject(
@@ -86,8 +103,8 @@ def inject(
     used (``rate`` reads it), and holds a ``scale`` that multiplies learning rates (``scaled`` sets it), so that a
     sweep over peak rates compiles once. A learning rate may have rules: ``observe`` feeds them.
 
-    Accumulation goes outside: ``optax.MultiSteps(inject(optax.adamw, learning_rate=lr), 4)``. Inside, every
-    mini-step would count as an update.
+    What accumulates or leaves out updates goes outside: ``optax.MultiSteps(inject(optax.adamw, learning_rate=lr), 4)``.
+    Inside, every mini-step would count as an update.
 
     Args:
         factory: ``optax.adamw``, or any function of the hyperparameters that returns a transformation.
@@ -96,8 +113,9 @@ def inject(
             rules; anything else is handed over as it is.
 
     Raises:
-        AdapterError: ``factory`` has no such argument or returns no transformation, ``MultiSteps`` is inside, or a
-            rule is given to anything but the learning rate.
+        AdapterError: ``factory`` has no such argument or returns no transformation, or a rule is given to anything but
+            the learning rate; here or in ``init``: ``MultiSteps``, ``apply_every``, ``apply_if_finite``,
+            ``conditionally_transform``, ``conditionally_mask`` or ``inject_hyperparams`` is inside.
         ScheduleError: A length is not known, or a value lies outside its bounds: rates and ``weight_decay`` are at
             least 0, momenta between 0 and 1.
 
@@ -112,14 +130,19 @@ def inject(
     """
     if not callable(factory):
         raise AdapterError(f"inject: the first argument must be a function such as optax.adamw, got {factory!r:.80}.")
+    hyperparameters = {
+        name: value.lr if isinstance(value, Traceable) else value for name, value in hyperparameters.items()
+    }
     schedules = {
         name: _followed(name, value, horizon) for name, value in hyperparameters.items() if _drives(name, value)
     }
     settings = {name: value for name, value in hyperparameters.items() if name not in schedules}
     plan = Plan(factory, schedules, settings)
     _check_names(plan)
+    for name, value in settings.items():
+        check_number("inject", name, value)
     plan.examine()
-    return Injected(plan)
+    return Injected(plan.init, plan.update)
 
 
 @dataclass(frozen=True, repr=False)
@@ -143,7 +166,7 @@ class Plan:
         count, scale = jnp.zeros([], jnp.int32), jnp.ones([], dtype)
         rates = self._compiled_rates(count, scale, tuple(rules))
         inner_state = self.inner(rates).init(params)
-        _check_accumulation(inner_state, self)
+        _check_every_update_counts(inner_state, self)
         return InjectState(count, rates, scale, tuple(rules), inner_state)
 
     def update(self, updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, InjectState]:
@@ -153,6 +176,7 @@ class Plan:
                 f"inject: the state must be what init returned, got {type(state).__name__}. A restored state needs its "
                 "types: restore into optimizer.init(params)."
             )
+        self._check_fits("inject", state)
         rates = self.rates(state.count, state.scale, state.rules)
         inner = optax.with_extra_args_support(self.inner(rates))
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra)
@@ -170,8 +194,7 @@ class Plan:
         metric = number("observe", "metric", metric)
 
         def seen(ours: InjectState) -> InjectState:
-            if [len(flat(rule)) for rule in ours.rules] != list(map(len, lr.init())):
-                raise AdapterError(f"observe: the state holds other rules than {lr!r:.80}. Ask the one that made it.")
+            self._check_fits("observe", ours)
             rules, shown = self._compiled_observed(ours._replace(inner_state=()), metric)
             return ours._replace(rules=rules, rates=shown)
 
@@ -217,9 +240,20 @@ class Plan:
 
         jax.eval_shape(build)
         if isinstance(made[0], optax.MultiSteps):
-            raise _accumulation(self)
+            raise _outside(self, "MultiSteps")
         if not (hasattr(made[0], "init") and hasattr(made[0], "update")):
             raise AdapterError(f"inject: {self.name} must return a transformation of optax, got {made[0]!r:.80}.")
+
+    def _check_fits(self, where: str, state: InjectState) -> None:
+        """Raise if the state is of other hyperparameters or rules, as far as that can be seen."""
+        if set(state.rates) != set(self.schedules):
+            raise AdapterError(
+                f"{where}: the state holds {', '.join(sorted(state.rates))}, but {', '.join(sorted(self.schedules))} "
+                "follow schedules. Restore into the init(params) of the optimizer that made it."
+            )
+        if [len(flat(rule)) for rule in state.rules] != list(map(len, self._fresh())):
+            lr = self.schedules.get("learning_rate")
+            raise AdapterError(f"{where}: the state holds other rules than {lr!r:.80}. Ask the one that made it.")
 
     @property
     def name(self) -> str:
@@ -277,16 +311,22 @@ def _check_names(plan: Plan) -> None:
         )
 
 
-def _check_accumulation(inner_state: Any, plan: Plan) -> None:
-    def accumulates(state: Any) -> bool:
-        return isinstance(state, optax.MultiStepsState)
+def _check_every_update_counts(inner_state: Any, plan: Plan) -> None:
+    """Check that nothing inside accumulates or leaves out updates, while the count goes on."""
+    kinds = (*OUTSIDE, *KEEPERS)
+    for state in jax.tree.leaves(inner_state, is_leaf=lambda state: isinstance(state, kinds)):
+        if isinstance(state, KEEPERS):
+            raise AdapterError(
+                f"inject: inject_hyperparams is inside {plan.name}, which keeps the rates it began with. Leave it out: "
+                "inject(optax.adamw, learning_rate=lr)."
+            )
+        if isinstance(state, kinds):
+            raise _outside(plan, OUTSIDE[type(state)])
 
-    if any(map(accumulates, jax.tree.leaves(inner_state, is_leaf=accumulates))):
-        raise _accumulation(plan)
 
-
-def _accumulation(plan: Plan) -> AdapterError:
+def _outside(plan: Plan, name: str) -> AdapterError:
+    given, last = EXAMPLES.get(name, (name, "should_apply"))
     return AdapterError(
-        f"inject: MultiSteps is inside {plan.name}, so every mini-step would count as an update and the schedule would "
-        "run too fast. Put it outside: optax.MultiSteps(inject(optax.adamw, learning_rate=lr), every_k_schedule=4)."
+        f"inject: {name} is inside {plan.name}, so every call would count as an update, and the schedule would run "
+        f"too fast. Put it outside: optax.{given}(inject(optax.adamw, learning_rate=lr), {last})."
     )

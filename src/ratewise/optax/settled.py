@@ -1,6 +1,8 @@
 """What may be given as a schedule: checked once, before anything is traced."""
 
 import math
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,8 +30,8 @@ _CHECKED = 2000  # positions looked at before training; a longer schedule is sam
 def settled(where: str, name: str, value: Any, horizon: Horizon | int | None = None) -> Followed:
     """Return ``value`` as a schedule that can be called, its values found to be within their bounds.
 
-    All of a short schedule are looked at, a longer one is sampled evenly; a function of the user's own is traced
-    once, and its values are not looked at.
+    All of a short schedule are looked at, a longer one is sampled evenly. With a function of the user's own they are
+    what JAX computes, and where the schedule is endless the first 2000 are looked at.
 
     Args:
         where: The function that was called, for messages.
@@ -75,27 +77,49 @@ def _number(where: str, name: str, value: Any) -> float:
         raise ScheduleError(f"{error}{hint}") from None
 
 
+def check_number(where: str, name: str, value: Any) -> None:
+    """Raise if ``value`` is a number outside the bounds of the hyperparameter ``name``."""
+    value = checks.plain_number(value)
+    if type(value) in (int, float):
+        _within(where, name, [(None, value)])
+
+
 def _check(where: str, name: str, schedule: Schedule) -> None:
+    last = _CHECKED if schedule.steps is None else math.ceil(schedule.steps)
+    positions = list(range(0, last + 1, max(1, last // _CHECKED)))
     if "Custom(" in repr(schedule):
-        _check_traceable(where, name, schedule)
+        values = _traced(where, name, schedule, positions)
+        _within(where, name, values, slack=1e-6 * max(abs(value) for _, value in values))
         return
+    if schedule.steps is None:
+        positions += [2**k for k in range(_CHECKED.bit_length(), 31)]
+    _within(where, name, ((t, schedule(t)) for t in positions))
+
+
+def _within(where: str, name: str, values: Iterable[tuple[int | None, float]], slack: float = 0.0) -> None:
+    """Check each value, in float32 computed ones except for a rounding of ``slack``."""
     low, high = (0.0, 1.0) if name in MOMENTA else (0.0, math.inf) if name in RATES else (-math.inf, math.inf)
-    last = math.ceil(schedule.steps) if schedule.steps is not None else 0
-    positions = [*range(0, last + 1, max(1, last // _CHECKED)), *(2**k for k in range(31) if schedule.steps is None)]
-    for t in positions:
-        if not low <= schedule(t) <= high:
-            bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-            raise ScheduleError(
-                f"{where}: {name} must be {bounds} at every update, got {schedule(t)!r} at update {t}. "
-                f"To cut it off there, write .clip({low:g}{'' if high == math.inf else f', {high:g}'})."
-            )
+    for t, value in values:
+        if math.isfinite(value) and low - slack <= value <= high + slack:
+            continue
+        bounds = "finite" if low < 0 else f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        if t is None:
+            raise ScheduleError(f"{where}: {name} must be {bounds}, got {value!r}.")
+        raise ScheduleError(
+            f"{where}: {name} must be {bounds} at every update, got {value!r} at update {t}. "
+            f"To cut it off there, write .clip({low:g}{'' if high == math.inf else f', {high:g}'})."
+        )
 
 
-def _check_traceable(where: str, name: str, schedule: Schedule) -> None:
+def _traced(where: str, name: str, schedule: Schedule, positions: list[int]) -> list[tuple[int, float]]:
+    """What a schedule with a function of the user's own is at the positions that fit into 32 bits."""
+    positions = [t for t in positions if t < 2**31]
     try:
-        jax.eval_shape(schedule, jnp.zeros([], jnp.int32))
+        with jax.ensure_compile_time_eval():  # also where a program is being traced
+            values = jax.jit(partial(jax.lax.map, schedule))(jnp.asarray(positions, jnp.int32))
     except (TypeError, ScheduleError) as error:
         raise AdapterError(
             f"{where}: {name}: JAX cannot trace the function in {schedule!r:.60} ({type(error).__name__}). Write it "
             "with operators and jax.numpy, without math, int, float or if."
         ) from error
+    return list(zip(positions, values.tolist(), strict=True))

@@ -175,8 +175,10 @@ def number(where: str, name: str, value: Any) -> Any:
 
 
 def counted(count: Any) -> Any:
-    """Return the count after one more update; at 2**31 - 1 it stays."""
-    return jnp.where(count < 2**31 - 1, count + 1, count)
+    """Return the count after one more update, of 32 bits or more; at the largest integer it stays."""
+    count = jnp.asarray(count)
+    count = count.astype(jnp.int32) if count.dtype.itemsize < 4 else count
+    return jnp.maximum(count, count + 1)  # integers of JAX wrap
 
 
 def _ours(leaf: Any) -> bool:

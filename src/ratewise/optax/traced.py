@@ -41,7 +41,7 @@ def schedule(lr: Schedule | float, horizon: Horizon | int | None = None) -> Trac
 
     Update ``step`` uses ``lr(step)``; past its end the schedule holds its end value. The step may be an integer of
     any width, of JAX, numpy or Python, traced or not; it stays an integer until the schedule has clipped it, so the
-    rate is exact where float32 stops counting.
+    rate is exact where float32 stops counting. Without x64, a step of JAX beyond 2**31 - 1 counts as 2**31 - 1.
 
     Args:
         lr: The rate used by each optimizer update, a Ratewise schedule or a number. Finite and at least 0.
