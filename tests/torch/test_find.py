@@ -343,7 +343,7 @@ def test_worker_processes_go_on_with_the_epoch_in_progress(persistent: bool) -> 
         generator = torch.Generator().manual_seed(5)
         loader = DataLoader(
             TensorDataset(INPUTS, TARGETS), 32, shuffle=True, generator=generator, num_workers=1,
-            persistent_workers=persistent,
+            persistent_workers=persistent, multiprocessing_context="forkserver",
         )  # fmt: skip
         order = []
         for _ in range(2):
@@ -444,6 +444,7 @@ BAD = [
     (training, LOSS, BATCHES, {"method": "probe"}, "the paired probe, .* is not available yet"),
     (training, LOSS, BATCHES, {"schedule": linear_decay(0.1)}, "is not available yet"),
     (training, LOSS, BATCHES, {"horizon": 1000}, "is not available yet"),
+    (training, LOSS, BATCHES, {"held_out": BATCHES}, "is not available yet"),
     (training, LOSS, BATCHES, {"method": "rnage"}, "method must be 'range', got 'rnage'. Did you mean 'range'"),
     (training, LOSS, BATCHES, {"accumulation": 0}, "accumulation must be an integer of at least 1"),
     (training, None, BATCHES, {}, "needs either loss=, .* or step="),
@@ -509,7 +510,7 @@ def test_a_step_that_calls_a_scheduler_which_counts_calls_is_told_so(sgd, weight
 
 def test_an_optimizer_that_needs_a_closure_is_named() -> None:
     model, optimizer = training(torch.optim.LBFGS)
-    with pytest.raises(FinderError, match=r"update 0 of the sweep.*raised TypeError: LBFGS.step.* 'closure'"):
+    with pytest.raises(FinderError, match=r"update 0 of the sweep.*raised TypeError: LBFGS.*: give step=, your own"):
         find_lr(model, optimizer, functional.cross_entropy, BATCHES)
     finding = find_lr(model, optimizer, batches=BATCHES, step=closing(model, optimizer), **SHORT)
     assert len(finding.curve.losses) >= 10

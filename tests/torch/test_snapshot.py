@@ -97,6 +97,24 @@ def test_a_module_is_as_it_was(deed: str) -> None:
     assert net.ids == ids
 
 
+def test_arrays_of_numpy_are_as_they_were() -> None:
+    net = model()
+    net.seen, net.table, net.mixed = np.arange(6.0), [np.eye(3).T[::2]], np.array([[1, 2], None], dtype=object)
+    net.fixed = np.frombuffer(b"read-only", np.uint8)
+    held, inner, address = net.seen, net.mixed[0], net.seen.ctypes.data
+    with snapshot(net):
+        net.seen[:] = 9.0
+        net.seen.shape = (2, 3)
+        net.table[0][0] = np.nan
+        net.mixed[0].append(3)
+        net.mixed[1] = "new"
+    assert net.seen is held
+    assert (net.seen.tolist(), net.seen.ctypes.data) == ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], address)
+    assert net.table[0].tolist() == [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    assert net.mixed.tolist() == [[1, 2], None]
+    assert net.mixed[0] is inner
+
+
 def test_shared_and_expanded_and_nan_memory_is_as_it_was() -> None:
     net = nn.Module()
     net.one = nn.Linear(3, 3)

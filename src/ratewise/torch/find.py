@@ -35,8 +35,8 @@ _WRAPPERS = ("AcceleratedOptimizer", "LightningOptimizer")  # they step the opti
 def find_lr(
     model: nn.Module, optimizer: Any, loss: Callable[[Any, Any], Any] | None = None, batches: Any = None, *,
     step: Callable[[Any], Any] | None = None, method: str = "range", schedule: Any = None, horizon: Any = None,
-    low: float = 1e-7, high: float = 10.0, steps: int = 100, spacing: str = "geometric", stop: float = 4.0,
-    seed: int = 0, scaler: Any = None, accumulation: int = 1,
+    held_out: Any = None, low: float = 1e-7, high: float = 10.0, steps: int = 100, spacing: str = "geometric",
+    stop: float = 4.0, seed: int = 0, scaler: Any = None, accumulation: int = 1,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext, also: Sequence[Any] = (),
 ) -> Finding:  # fmt: skip
     """Find a learning rate by a range test, and leave everything as it was, bit for bit.
@@ -62,6 +62,7 @@ def find_lr(
         method: ``"range"``, Smith's range test.
         schedule: For the paired probe, which is not available yet.
         horizon: The same.
+        held_out: The same.
         low: First rate, above 0.
         high: Last rate.
         steps: Updates, at least 20.
@@ -93,7 +94,7 @@ def find_lr(
         Smith, 2015, Cyclical Learning Rates for Training Neural Networks, section 3.3.
         https://arxiv.org/abs/1506.01186
     """
-    _check_method(method, schedule, horizon)
+    _check_method(method, schedule, horizon, held_out)
     rates = ramp(low, high, steps, spacing)
     if type(seed) is not int or seed < 0:
         raise FinderError(f"find_lr: seed must be an integer of at least 0, got {seed!r:.40}.")
@@ -161,9 +162,11 @@ class TorchTrainable:
                 "out of the step that is given here; everything is as it was before."
             ) from error
         except Exception as error:
+            closure = self._step is None and "closure" in str(error)
+            hint = " This optimizer needs a closure: give step=, your own update, instead of loss." if closure else ""
             raise FinderError(
                 f"find_lr: update {self.updates} of the sweep, at the rate {rate:.3g}, raised {type(error).__name__}: "
-                f"{error}. Everything is as it was before."
+                f"{error}.{hint} Everything is as it was before."
             ) from error
         self.updates += 1
         return loss
@@ -222,11 +225,11 @@ class TorchTrainable:
         return found
 
 
-def _check_method(method: str, schedule: Any, horizon: Any) -> None:
-    if method == "probe" or schedule is not None or horizon is not None:
+def _check_method(method: str, *of_the_probe: Any) -> None:
+    if method == "probe" or any(given is not None for given in of_the_probe):
         raise FinderError(
-            "find_lr: the paired probe, which takes schedule= and horizon=, is not available yet. Leave them out and "
-            'write method="range": it looks at neither.'
+            "find_lr: the paired probe, which takes schedule=, horizon= and held_out=, is not available yet. Leave "
+            'them out and write method="range": it looks at none of them.'
         )
     if method not in METHODS:
         raise FinderError(f"find_lr: method must be 'range', got {method!r:.40}.{nearest(method, METHODS)}")

@@ -41,13 +41,13 @@ def snapshot(*things: Any) -> Iterator[None]:
     """Leave no trace of what happens inside, also after an exception or Ctrl-C.
 
     Put back are, in the same objects and where possible at the same addresses: parameters, buffers, gradients,
-    ``requires_grad``, train and eval mode and every other attribute of modules; hooks; the whole state of optimizers,
-    their groups and rates; scalers; schedulers, a ``Scheduler`` that drives one of the optimizers included; the random
-    generators of loaders, samplers and datasets; and the global ones of Python, numpy (if it is loaded) and torch, on
-    every device in use.
+    ``requires_grad``, train and eval mode and every other attribute of modules, arrays of numpy included; hooks; the
+    whole state of optimizers, their groups and rates; scalers; schedulers, a ``Scheduler`` that drives one of the
+    optimizers included; the random generators of loaders, samplers and datasets; and the global ones of Python, numpy
+    (if it is loaded) and torch, on every device in use.
 
     Not seen: what an object that is not given keeps (a metric, a logger, a running average of weights: give it too),
-    a ``Scheduler`` that is made or detached inside, the position of an iterator, and files.
+    a ``Scheduler`` that is made or detached inside, the position of an iterator, and files (memory maps too).
 
     Args:
         *things: Modules, optimizers, scalers, schedulers, loaders, or any objects whose attributes are to be put back.
@@ -132,6 +132,8 @@ class Memory:
         """How to remember ``thing``, None if it has nothing that changes; the function returns its members."""
         if isinstance(thing, Tensor):
             return self._tensor
+        if _is_array(thing):
+            return self._array
         if isinstance(thing, dict):
             return self._dict
         if isinstance(thing, (list, deque)):
@@ -198,6 +200,18 @@ class Memory:
 
         self._undo.append(undo)
         return list(items)
+
+    def _array(self, array: Any) -> list[Any]:
+        """An array of numpy: its elements, in the memory that it has."""
+        kept = array.copy()
+
+        def undo() -> None:
+            if array.shape != kept.shape or array.tobytes() != kept.tobytes():  # what did not change may be read-only
+                array.shape = kept.shape
+                array[...] = kept
+
+        self._undo.append(undo)
+        return list(kept.flat) if kept.dtype.hasobject and kept.dtype.names is None else []
 
     def _generator(self, generator: Any) -> tuple[()]:
         read, write = _reader(generator) or (None, None)
@@ -280,6 +294,12 @@ def _placed(tensor: Tensor) -> tuple[Any, ...]:
         return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
     except (NotImplementedError, RuntimeError):
         return (tensor.dtype, tensor.shape)
+
+
+def _is_array(thing: Any) -> bool:
+    """Whether it is an array of numpy that lies in memory; a mapped file may be larger than that."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(thing, numpy.ndarray) and not isinstance(thing, numpy.memmap)
 
 
 # -- random generators ---------------------------------------------------------------------------------------
