@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import keras
+import numpy as np
 
 import ratewise.keras as rk
 from ratewise import Ruled, extend
@@ -99,6 +100,69 @@ class Scaled(Run):
         return self.applied(float("inf") if fails else self.optimizer.scale_loss(1.0))
 
 
+class Followed(Run):
+    """A compiled model that is trained batch by batch, its callback told what ``fit`` would tell it."""
+
+    def __init__(self, lr, accumulation=1, horizon=None):
+        self.lr, self.horizon, self.accumulation = lr, horizon, accumulation
+        self.begin(self.made(0.0), None)
+
+    def hold(self, optimizer):
+        self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        self.model.compile(optimizer, loss=lambda _, weight: keras.ops.mean(weight), jit_compile=False)
+        self.optimizer = self.inner = self.model.optimizer
+        self.weight = self.model.trainable_variables[0]
+        optimizer.build([self.weight])
+
+    def begin(self, optimizer, policy, values=()):
+        self.hold(optimizer)
+        for variable, value in zip(optimizer.variables, values, strict=bool(values)):
+            variable.assign(value)
+        self.epoch, self.evaluated = 0, set()
+        self.follow = rk.Follow(self.lr, horizon=self.horizon, validation_freq=self.evaluated, on_change=policy)
+        self.follow.set_model(self.model)
+        self.follow.set_params({"epochs": 999, "steps": 1})
+        self.follow.on_train_begin()
+        self.follow.on_epoch_begin(0)
+
+    def applied(self, gradient):
+        self.weight.assign([[0.0]])
+        self.follow.on_train_batch_begin(0)
+        self.model.train_on_batch(np.full((1, 1), gradient), np.zeros((1, 1)))
+        self.follow.on_train_batch_end(0)
+        return -float(keras.ops.convert_to_numpy(self.weight)[0, 0])
+
+    def next_epoch(self, between=lambda: None, **logs):
+        self.follow.on_epoch_end(self.epoch, logs)
+        between()
+        self.epoch += 1
+        self.follow.on_epoch_begin(self.epoch)
+        return logs
+
+    def load(self, state, policy=None):
+        """As a script that is started again: a model is loaded, and Follow given the schedule of the script."""
+        before = dict(vars(self))
+        try:
+            self.begin(keras.optimizers.deserialize(deepcopy(state[0])), policy, state[1])
+        except Exception:
+            vars(self).update(before)
+            raise
+
+    def change(self, new, policy):
+        self.next_epoch(between=lambda: self.follow.change(new, policy))
+
+    def observe(self, metric):
+        self.evaluated.add(self.epoch + 1)
+        self.next_epoch(val_loss=metric)
+
+
+class Written(Followed):
+    """With the rate that history shows; a fit that has made no update shows none."""
+
+    def used(self):
+        return self.next_epoch()["learning_rate"]
+
+
 class Keras:
     """The adapter in Keras' own optimizers; rates are Keras' float32."""
 
@@ -106,12 +170,7 @@ class Keras:
     absolute = 3e-8
 
     def __init__(self, run, lacks):
-        self.run = run
-        self.lacks = {
-            "what it reports as used was applied": NOT_SHOWN,
-            **dict.fromkeys(BY_FOLLOW, LOADED),
-            **dict.fromkeys(lacks, NOT_SKIPPED),
-        }
+        self.run, self.lacks = run, lacks
 
     def start(self, lr, accumulation=1, horizon=None):
         return self.run(lr, accumulation, horizon)
@@ -121,7 +180,21 @@ SKIPS = ("an update that is skipped does not count", "a run that begins with ski
 
 ALSO = ("accumulation counts updates and not micro batches", "killed again and again it goes on with the same rates")
 
-HARNESSES = {"an optimizer": Keras(Run, SKIPS)}
-VARIANTS = {}
+PLAIN = {"what it reports as used was applied": NOT_SHOWN, **dict.fromkeys(BY_FOLLOW, LOADED)}
+FOLLOWED = (
+    "an open schedule takes the length of the run",
+    "accumulation counts updates and not micro batches",
+    "a state of another schedule is refused, and nothing is changed",
+    "changed with 'stretch' it goes on as extend says",
+    "loaded into another schedule with 'rewarm(3)' it goes on as extend says",
+    "changed and then loaded into another schedule it goes on from the change",
+    "a rule acts right after the evaluation that decides it",
+    "a change of plan leaves the rules as they are",
+    "loaded into another schedule the rules are as they were",
+)
+WRITTEN = ("a restart comes at its own update", "what it reports as used was applied")
+
+HARNESSES = {"an optimizer": Keras(Run, {**PLAIN, **dict.fromkeys(SKIPS, NOT_SKIPPED)})}
+VARIANTS = {"Follow": (Keras(Followed, {}), FOLLOWED), "Follow's history": (Keras(Written, {}), WRITTEN)}
 if keras.backend.backend() != "jax":  # eager updates of Keras' loss scaling leak a tracer there
-    VARIANTS["an optimizer that scales the loss"] = Keras(Scaled, ()), (*SKIPS, *ALSO)
+    VARIANTS["an optimizer that scales the loss"] = Keras(Scaled, PLAIN), (*SKIPS, *ALSO)
