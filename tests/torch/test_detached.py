@@ -289,3 +289,31 @@ def test_the_state_functions_of_distributed_checkpoint_work(sgd, applied):
         assert scheduler.position == 0
         assert optimizer.param_groups[0]["lr"] == 0.4
         scheduler.detach()
+
+
+def test_after_an_update_that_failed_a_rebuilt_optimizer_is_still_caught(sgd, applied):
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, LR)
+    with pytest.raises(ZeroDivisionError):
+        optimizer.step(lambda: 1 / 0)
+    rebuilt = torch.optim.SGD(optimizer.param_groups[0]["params"], lr=1.0)
+    with pytest.raises(ScheduleDetached) as caught:
+        applied(rebuilt)
+    assert (caught.value.intended, caught.value.found) == (LR(0), 1.0)
+    assert scheduler.position == 0
+
+
+def test_an_optimizer_that_is_given_our_parameters_later_is_caught(sgd, weight, applied):
+    optimizer, other = sgd(), torch.optim.SGD([weight()], lr=1.0)
+    Scheduler(optimizer, LR)
+    applied(other)
+    other.add_param_group({"params": optimizer.param_groups[0]["params"]})
+    with pytest.raises(ScheduleDetached):
+        applied(other)
+
+
+def test_it_cannot_be_joined_by_torch(sgd):
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, LR)
+    with pytest.raises(AdapterError, match="Join schedules with >> rather than with SequentialLR"):
+        scheduler.last_epoch = 3

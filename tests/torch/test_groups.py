@@ -195,3 +195,50 @@ def test_a_float32_rate_is_the_decimal_it_stands_for(weight, applied):
     other = Scheduler(torch.optim.SGD([weight()], lr=0.1), factor=1.0)
     other.load_state_dict(base.state_dict())
     assert applied(other.optimizer) == [0.1]
+
+
+def test_one_schedule_under_different_rules_is_cut_where_the_rule_is(sgd, applied):
+    shared = rw.fixed(0.1)
+    for plan in (
+        {"a": shared * rw.Plateau(0.5, patience=1), "b": shared},
+        {"b": shared, "a": shared * rw.Plateau(0.5, 1)},
+    ):
+        optimizer = sgd({"name": "a"}, {"name": "b"})
+        scheduler = Scheduler(optimizer, plan)
+        scheduler.observe(1.0)
+        scheduler.observe(1.0)
+        assert applied(optimizer) == [[0.05, 0.1]]
+
+
+@pytest.mark.parametrize("driven", [{}, {"weight_decay": 0.0}])
+def test_a_group_added_just_before_loading_is_taken_in(driven, sgd, weight, applied):
+    lr = rw.linear_decay(1.0, steps=8)
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, lr, **driven)
+    applied(optimizer)
+    optimizer.add_param_group({"params": [weight()]})
+    applied(optimizer)
+    states = optimizer.state_dict(), scheduler.state_dict()
+    for order in ("optimizer first", "scheduler first"):
+        optimizer = sgd()
+        scheduler = Scheduler(optimizer, lr, **driven)
+        optimizer.add_param_group({"params": [weight()]})
+        if order == "optimizer first":
+            optimizer.load_state_dict(states[0])
+        scheduler.load_state_dict(states[1])
+        optimizer.load_state_dict(states[0])
+        assert applied(optimizer, 2) == [[lr(2), lr(2)], [lr(3), lr(3)]]
+
+
+def test_a_typo_beside_the_schedule_for_all_groups_is_named(sgd):
+    with pytest.raises(AdapterError, match="lr= names an unknown group 'bdoy'"):
+        Scheduler(sgd({"name": "body"}), {"*": 0.1, "bdoy": 0.2})
+
+
+def test_groups_without_weight_decay_are_not_given_any_unasked(sgd, weight):
+    groups = [{"params": [weight()], "weight_decay": 0.1}, {"params": [weight()], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.1)
+    with pytest.raises(AdapterError, match=r"weight_decay= would give every group the same value.*'0': 0.1, '1': 0"):
+        Scheduler(optimizer, 0.1, weight_decay=rw.Linear(0.1, 0.0, 8))
+    Scheduler(optimizer, 0.1, weight_decay={"0": rw.Linear(0.1, 0.0, 8), "1": 0.0})
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]

@@ -166,3 +166,29 @@ def test_a_log_under_clock_step(sgd, applied):
     scheduler.log_to(lambda t, rates: rows.append((t, rates["0"])))
     applied(optimizer, 3, step=lambda: (optimizer.step(), scheduler.step()))
     assert rows == list(enumerate(OLD.values(0, 3)))
+
+
+@pytest.mark.parametrize("policy", ["switch", "stretch", "replan"])
+@pytest.mark.parametrize("order", [("optimizer", "scheduler"), ("scheduler", "optimizer")], ids=" ".join)
+def test_a_momentum_that_is_driven_no_more_is_given_back(policy, order, sgd, applied):
+    old = sgd(momentum=0.9)
+    scheduler = Scheduler(old, OLD, momentum=rw.Linear(0.9, 0.5, 10))
+    applied(old, AT)
+    states = {"optimizer": old.state_dict(), "scheduler": scheduler.state_dict()}
+    new = sgd(momentum=0.9)
+    parts = {"optimizer": new, "scheduler": Scheduler(new, NEW, on_change=policy)}
+    for name in order:
+        parts[name].load_state_dict(states[name])
+    assert new.param_groups[0]["momentum"] == 0.9
+    applied(new, 2)
+    assert new.param_groups[0]["momentum"] == 0.9
+
+
+def test_one_log_that_fails_leaves_the_others_their_row(sgd, applied):
+    optimizer, rows = sgd(), []
+    scheduler = Scheduler(optimizer, OLD)
+    scheduler.log_to(lambda t, rates: 1 / 0)
+    scheduler.log_to(lambda t, rates: rows.append(t))
+    with pytest.raises(ZeroDivisionError):
+        applied(optimizer)
+    assert rows == [0]

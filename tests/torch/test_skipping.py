@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import ratewise as rw
+from ratewise.errors import ScheduleDetached
 from ratewise.torch import Scheduler
 
 LR = rw.time_based(0.1, decay=1.0)  # 0.1, 0.05, 0.0333...
@@ -149,13 +150,66 @@ def test_a_step_without_gradients_is_one_update(sgd):
     assert scheduler.position == 1
 
 
-def test_a_user_who_edits_the_rate_inside_the_closure_does_not_move_the_position(sgd, applied):
-    optimizer = sgd()
+@pytest.mark.parametrize("tensor", [False, True])
+def test_a_rate_written_inside_the_closure_is_caught_and_counts_as_the_update_it_was(tensor, weight, applied):
+    optimizer = torch.optim.SGD([weight()], lr=torch.tensor(0.1, dtype=torch.float64) if tensor else 0.1)
     scheduler = Scheduler(optimizer, LR)
 
     def closure():
-        optimizer.param_groups[0]["lr"] = 0.7
+        if tensor:
+            optimizer.param_groups[0]["lr"].fill_(0.7)
+        else:
+            optimizer.param_groups[0]["lr"] = 0.7
 
-    optimizer.step(closure)
+    with pytest.raises(ScheduleDetached, match="written during update 0, by the closure") as caught:
+        optimizer.step(closure)
+    assert (caught.value.intended, caught.value.found) == (0.1, 0.7)
     assert scheduler.position == 1
     assert applied(optimizer) == [0.05]
+
+
+def test_a_closure_that_steers_the_scheduler_is_fine(sgd, applied):
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, rw.fixed(0.1) * rw.Plateau(0.5, patience=1))
+    for _ in range(3):
+        optimizer.step(lambda: scheduler.observe(1.0))
+    assert scheduler.next_lr == {"0": 0.025}
+    assert scheduler.position == 3
+
+
+def test_a_group_added_inside_the_closure_is_warned_of(sgd, weight, applied):
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, LR)
+    with pytest.warns(UserWarning, match="a parameter group was added during update 0"):
+        optimizer.step(lambda: optimizer.add_param_group({"params": [weight()]}))
+    assert applied(optimizer) == [[LR(1), LR(1)]]
+    assert scheduler.position == 2
+
+
+class Calling(torch.optim.SGD):
+    """Does something of its own and lets its base do the rest; torch hooks both."""
+
+    def step(self, closure=None):
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("tensor", [False, True])
+def test_a_subclass_that_calls_the_step_of_its_base_makes_one_update(tensor, weight, applied):
+    torch.optim.SGD([weight()], lr=0.1)  # hooks the base
+    optimizer = Calling([weight()], lr=torch.tensor(0.1, dtype=torch.float64) if tensor else 0.1)
+    scheduler = Scheduler(optimizer, LR)
+    assert applied(optimizer, 3) == LR.values(0, 3)
+    with pytest.raises(ZeroDivisionError):
+        optimizer.step(lambda: 1 / 0)
+    assert applied(optimizer, 2, step=lambda: optimizer.step(lambda: None)) == LR.values(3, 5)
+    assert scheduler.position == 5
+    assert applied(Calling([weight()], lr=0.3)) == [0.3]
+
+
+def test_a_run_that_overflows_for_ever_can_still_be_saved(sgd):
+    optimizer, amp = sgd(), scaler()
+    scheduler = Scheduler(optimizer, LR, scaler=amp)
+    overflowing(optimizer, amp, [False] + [True] * 200)
+    assert scheduler.skipped > 150
+    scheduler.load_state_dict(scheduler.state_dict())
+    assert scheduler.position == 1

@@ -135,7 +135,9 @@ def hardly_moves(run: Run) -> Iterator[Finding]:
     low, high = min(run.values), max(run.values)
     if moving and high - low <= 0.01 * abs(high):
         first = moving[0]
-        faster: list[Ramp] = [Ramp(first.start, 0.0, ease=first.ease)] if isinstance(first, Ramp) else []
+        faster: list[Ramp] = []
+        if isinstance(first, Ramp) and first.ease != "geometric":  # which never reaches 0
+            faster = [Ramp(first.start, 0.0, ease=first.ease)]
         yield Finding(
             "hardly-moves",
             f"the rate stays between {low:.6g} and {high:.6g}",

@@ -65,6 +65,7 @@ class Backoffs:
         expected = self._expected[0]
         if not scale < expected:
             return 0
+        scale = max(scale, 2.0**-149)  # where float32 ends: a scale of 0 says no more
         return round(math.log(scale / expected) / math.log(self.scaler.get_backoff_factor()))
 
     def _read(self) -> tuple[float, int]:

@@ -8,6 +8,8 @@ The two are written out for the usual case, one rate for all groups and nothing 
 models sees every tenth of a microsecond.
 """
 
+import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
@@ -15,6 +17,7 @@ from typing import Any
 
 import torch
 from torch.compiler import is_dynamo_compiling
+from torch.optim import Optimizer
 
 from ratewise.errors import AdapterError, ScheduleDetached
 from ratewise.torch.groups import BASE, Group, Knob, names, without_gradients
@@ -23,6 +26,14 @@ _EDITED = (
     "Something else wrote {name} after the Scheduler did, for example another scheduler or an edit of param_groups. "
     "To change the plan, use change(...); to let go of the optimizer, use detach()."
 )
+
+_DURING = (
+    "{name} was written during update {t}, by the closure that the optimizer called. To change the plan, use "
+    "change(...) between updates."
+)
+
+_STEP_FRAMES = ("wrapper", "torch_dynamo_resume_in_wrapper")
+"""What torch calls the function around ``step`` that calls the hooks."""
 
 Log = Callable[[int, dict[str, float]], Any]
 
@@ -46,7 +57,7 @@ class Driver:
         self.logs: list[Log] = []
         self.handles: list[Any] | None = None
         self._slow, self._filling = True, False
-        self.stepping = False  # between the hooks of one update
+        self._layered = _layers(optimizer) > 1
         self.apart = False  # a step that is no update
         self.postponed: Exception | None = None  # it concerns an update that may never come: raised when it does
         self.limit = -1.0
@@ -60,6 +71,8 @@ class Driver:
 
     def before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Step pre hook. The compiler must leave it alone: traced, it would recompile at every update."""
+        if self._layered and running(optimizer) > 1:
+            return
         if self._slow or is_dynamo_compiling():
             self._slowly(self._before_filling, self.check)
             return
@@ -72,10 +85,14 @@ class Driver:
             if group["lr"] is not rate:
                 self.check()
                 return
-        self.stepping = True
 
     def after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Step post hook."""
+        if self._layered and running(optimizer) > 1:
+            return
+        if len(args) > 1 or kwargs:  # a closure ran inside the step
+            self._outside(self.count_and_compare)
+            return
         if self._slow or self.apart or is_dynamo_compiling() or getattr(optimizer, "found_inf", None) is not None:
             self._slowly(self._after_filling, self.count)
             return
@@ -84,7 +101,6 @@ class Driver:
         else:
             self.count()
             return
-        self.stepping = False
         self.used = self.rates
         self.position += 1
         self.rates = rates
@@ -109,7 +125,6 @@ class Driver:
                 if group["lr"] is not x or x._version != version:
                     break
             else:
-                self.stepping = True
                 return
         self._outside(self.check)
 
@@ -117,7 +132,6 @@ class Driver:
         """``after`` for rates that are all tensors."""
         if not self.apart and getattr(self.optimizer, "found_inf", None) is None:
             for rates in self._coming:
-                self.stepping = False
                 self.used = self.rates
                 self.position += 1
                 self.rates = rates
@@ -140,11 +154,33 @@ class Driver:
             for knob in self.knobs:
                 if not knob.intact(groups):
                     self.compare(knob, groups)
-        self.stepping = True
+
+    def count_and_compare(self) -> None:
+        """Count an update in which code of the user's ran: it may have written rates after they were checked.
+
+        Raises:
+            ScheduleDetached: It did. The update was made and is counted, the rates of the next are written.
+        """
+        self.sync()
+        groups = self.optimizer.param_groups
+        knobs = [] if self.apart else [knob for knob in self.knobs if not knob.intact(groups)]
+        edited = next(((knob, wrong) for knob in knobs if (wrong := knob.mismatch(groups))), None)
+        added = [] if self.apart else groups[self._size :]
+        t = self.position
+        self.count()
+        if edited is not None:
+            knob, (i, intended, found) = edited
+            hint = _DURING.format(name=f"group[{knob.key!r}]", t=t)
+            raise ScheduleDetached(intended, found, names(groups)[i], hint)
+        if added:
+            warnings.warn(
+                f"torch adapter: a parameter group was added during update {t} and may have made it at its own rate. "
+                "Add groups between updates.",
+                stacklevel=2,
+            )
 
     def count(self) -> None:
         """An update was made, unless it was a dry step, or only recorded, or skipped by the kernel."""
-        self.stepping = False
         if self.apart:
             return
         found = getattr(self.optimizer, "found_inf", None)  # set by GradScaler on optimizers whose kernel skips
@@ -167,8 +203,9 @@ class Driver:
         except Exception as error:
             self.postponed, self.limit = error, -1.0
         self._look_ahead()
-        for log in self.logs:
-            log(t - 1, dict(zip(self.names, used, strict=False)))
+        told = [_told(log, t - 1, dict(zip(self.names, used, strict=False))) for log in self.logs]
+        for failure in filter(None, told):
+            raise failure
 
     def sync(self) -> None:
         """Tell the knob of the rate what was written past it."""
@@ -180,6 +217,13 @@ class Driver:
     def _look_ahead(self) -> None:
         self.rates = self.lr.rates
         self._coming = islice(self.lr.rows, self.position - self.lr.first + 1, None)
+
+    def verify(self, groups: list[Group]) -> None:
+        """See that nothing was written since an update whose outcome is still waiting: resolving it would hide that."""
+        if self._pending is not None and not self.regrouped(groups):
+            for knob in self.knobs:
+                if not knob.intact(groups):
+                    self.compare(knob, groups)
 
     def resolve(self) -> None:
         """Find out whether the last update happened, where the kernel decided that."""
@@ -239,9 +283,9 @@ class Driver:
         self._slow = not (alone and self.lr.plain and self.lr.uniform)
         self._filling = alone and self.lr.filled
 
-    def take(self, groups: list[Group]) -> None:
-        """Take ``groups`` as those that the optimizer has."""
-        self.groups, self.members, self._size = groups, list(groups), len(groups)
+    def take(self, groups: list[Group], known: int) -> None:
+        """Take ``groups`` as those that the optimizer has; the first ``known`` of them are followed."""
+        self.groups, self.members, self._size = groups, groups[:known], known
         self.on_gpu = any(p.is_cuda for group in groups for p in group["params"])
 
     def regrouped(self, groups: list[Group]) -> bool:
@@ -290,6 +334,30 @@ class Driver:
         self.handles = None
         for group in self.optimizer.param_groups:
             group.pop(BASE, None)
+
+
+def running(optimizer: Any) -> int:
+    """How many calls of the optimizer's ``step`` are going on: a subclass may call that of its base."""
+    count, frame = 0, sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name in _STEP_FRAMES and frame.f_locals.get("self") is optimizer:
+            count += 1
+        frame = frame.f_back  # type: ignore[assignment]
+    return count
+
+
+def _layers(optimizer: Any) -> int:
+    """How many classes of the optimizer's define ``step``; torch gives each of them its hooks."""
+    return sum("step" in vars(kind) for kind in type(optimizer).__mro__ if kind is not Optimizer)
+
+
+def _told(log: Log, t: int, rates: dict[str, float]) -> Exception | None:
+    """Call the log; an error waits until the others were told."""
+    try:
+        log(t, rates)
+    except Exception as error:
+        return error
+    return None
 
 
 def _call(function: Callable[[], None]) -> None:

@@ -52,7 +52,7 @@ def base_rate(group: Group, name: str) -> float:
     if not 0.0 <= rate < math.inf:
         raise AdapterError(f"torch adapter: the rate of group {name!r} must be at least 0 and finite, got {rate!r}.")
     initial = as_given(group.get("initial_lr", rate))
-    if initial != rate:
+    if not math.isclose(initial, rate, rel_tol=1e-12):
         raise AdapterError(
             f"torch adapter: group {name!r} holds lr={rate!r} but initial_lr={initial!r}, so another scheduler has "
             "moved it and its base rate is not clear. Set group['lr'] to the base rate and delete group['initial_lr']."
@@ -72,12 +72,40 @@ def planned(spec: Spec, groups: Sequence[Group]) -> Plan:
     """Return the plan for these groups.
 
     Raises:
-        AdapterError: One absolute ``lr=`` is to serve groups whose base rates differ.
+        AdapterError: One absolute ``lr=`` is to serve groups whose base rates differ, or one schedule of another
+            hyperparameter groups that hold different values of it.
     """
     base = {name: base_rate(group, name) for name, group in zip(names(groups), groups, strict=True)}
     if ALL in spec.get("lr", {}) and len(set(base.values())) > 1:
         raise _not_one_rate(base)
+    for key, schedules in spec.items():
+        if key not in ("lr", "factor") and ALL in schedules:
+            _check_same(key, base, groups)
     return Plan(spec, base, {name: scale(group, name) for name, group in zip(base, groups, strict=True)})
+
+
+def _check_same(name: str, base: Mapping[str, float], groups: Sequence[Group]) -> None:
+    key, index = _place(name, groups)
+    held = [float(group[key] if index is None else group[key][index]) for group in groups]
+    if len(set(held)) > 1:
+        shown = ", ".join(f"{group!r}: {value:g}" for group, value in list(zip(base, held, strict=True))[:8])
+        raise AdapterError(
+            f"torch adapter: {name}= would give every group the same value, but they hold different ones ({shown}). "
+            f"Use {name}={{group name: schedule}}; a number keeps a group as it is."
+        )
+
+
+def give_back(name: str, groups: Mapping[str, Group], values: Mapping[str, float]) -> None:
+    """Write ``values`` by group name, where the groups have such a hyperparameter."""
+    key, index = _place(name, list(groups.values()))
+    for group in groups.keys() & values.keys():
+        held = groups[group][key]
+        if isinstance(held, torch.Tensor):
+            held.fill_(values[group])
+        elif index is None:
+            groups[group][key] = values[group]
+        else:
+            groups[group][key] = tuple(values[group] if i == index else x for i, x in enumerate(held))
 
 
 def adopted(plan: Plan, added: Mapping[str, Group], optimizer: Any, rates: Sequence[float]) -> Plan:
@@ -197,9 +225,9 @@ class Knob:
         self.name = name
         self.key, self.index = _place(name, groups)
         self._getter = itemgetter(self.key)
-        tracks: dict[int, Track] = {}
+        tracks: dict[tuple[int, float], Track] = {}
         pairs = [(plan.schedule(name, group), plan.factor(name, group)) for group in plan.base]
-        found = [tracks.setdefault(id(s), Track(name, s, factor)) for s, factor in pairs]
+        found = [tracks.setdefault((id(s), factor), Track(name, s, factor)) for s, factor in pairs]
         self._kinds = [(track, plan.multiplier(name, group)) for track, group in zip(found, plan.base, strict=True)]
         self._distinct = list(tracks.values())
         self.uniform = len({(id(track), scale) for track, scale in self._kinds}) == 1  # one value for all groups

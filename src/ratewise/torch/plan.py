@@ -215,10 +215,8 @@ def check_values(name: str, schedule: Schedule) -> None:
 def check_groups(spec: Spec, names: list[str]) -> None:
     """Check that every dictionary by group name names every group and nothing else."""
     for name, schedules in spec.items():
-        if ALL in schedules:
-            continue
-        missing = [group for group in names if group not in schedules]
-        unknown = [group for group in schedules if group not in names]
+        missing = [] if ALL in schedules else [group for group in names if group not in schedules]
+        unknown = [group for group in schedules if group not in (ALL, *names)]
         if unknown:
             raise AdapterError(
                 f"torch adapter: {name}= names an unknown group {unknown[0]!r}.{nearest(unknown[0], names)}"

@@ -21,8 +21,9 @@ from ratewise.torch.plan import ALL, ORDER, Followed, Plan, rules, unruled
 FORMAT = 2
 """Version of ``state_dict``. Format 1 had no rules, and its parts were no texts."""
 
-_KEYS = ("position", "spec", "base", "lr_scale", "hash", "planned", "rules", "history", "skipped", "last_lr", "next_lr")
-_PARTS = ("spec", "base", "lr_scale", "rules", "history", "last_lr", "next_lr")
+_KEYS = ("position", "spec", "base", "lr_scale", "hash", "planned", "rules", "history", "skipped", "last_lr", "next_lr",
+         "originals", "scale")  # fmt: skip
+_PARTS = ("spec", "base", "lr_scale", "rules", "history", "originals", "last_lr", "next_lr")
 """What is JSON text."""
 
 
@@ -43,6 +44,7 @@ class Saved:
         last_lr: Rates used by the last update, by group, None before the first.
         next_lr: Rates of the coming update, by group.
         scale: The ``GradScaler``'s scale, None where none was given.
+        originals: What other hyperparameters held before they were driven, by name and group.
     """
 
     position: int
@@ -56,7 +58,8 @@ class Saved:
     skipped: int | None
     last_lr: dict[str, float] | None
     next_lr: dict[str, float]
-    scale: float | None = None
+    scale: float | None
+    originals: Mapping[str, Mapping[str, float]]
 
     @classmethod
     def of(cls, state: Any) -> "Saved":
@@ -73,7 +76,7 @@ class Saved:
                 f"reads up to format {FORMAT}. Update ratewise."
             )
         if known == 1:
-            state = {"rules": {}, **state}
+            state = {"rules": {}, "originals": {}, "scale": None, **state}
         elif known != FORMAT:
             given = list(state)[:4] if isinstance(state, Mapping) else type(state).__name__
             raise AdapterError(
@@ -94,9 +97,7 @@ class Saved:
         for key, (good, wanted) in _REQUIRED.items():
             if not good(state[key]):
                 raise _damaged(key, f"{key} must be {wanted}, got {checks.shown(state[key], 60)}")
-        if not ((scale := state.get("scale")) is None or (_is_number(scale) and scale > 0)):
-            raise _damaged("scale", f"scale must be None or a number above 0, got {checks.shown(scale, 60)}")
-        return cls(**{key: state[key] for key in _KEYS}, scale=scale)
+        return cls(**{key: state[key] for key in _KEYS})
 
     def plan(self, like: Plan) -> Plan:
         """Return the plan that was followed, its groups in the order of ``like``.
@@ -153,6 +154,19 @@ def _is_spec(value: Any) -> bool:
     )
 
 
+def _is_originals(value: Any) -> bool:
+    if not isinstance(value, Mapping) or not set(value) <= set(ORDER[2:]):
+        return False
+    return all(isinstance(part, Mapping) and all(map(_is_number, part.values())) for part in value.values())
+
+
+def _is_change(entry: Any) -> bool:
+    if not isinstance(entry, Mapping) or not {"at", "what", "old", "new"} <= set(entry):
+        return False
+    rates = isinstance(entry["old"], Mapping) and isinstance(entry["new"], Mapping)
+    return rates and type(entry["at"]) is int and isinstance(entry["what"], str)
+
+
 def _is_rules(value: Any) -> bool:
     lists = isinstance(value, Mapping) and all(isinstance(states, (list, tuple)) for states in value.values())
     return lists and all(
@@ -165,9 +179,11 @@ def _is_rules(value: Any) -> bool:
 _REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "position": (lambda x: type(x) is int and x >= 0, "an integer of at least 0"),
     "skipped": (lambda x: x is None or (type(x) is int and x >= 0), "None or an integer of at least 0"),
+    "scale": (lambda x: x is None or (_is_number(x) and x >= 0), "None or a number of at least 0"),
+    "originals": (_is_originals, "numbers by hyperparameter and group"),
     "hash": (lambda x: isinstance(x, str), "a text"),
     "planned": (lambda x: isinstance(x, str), "a text"),
-    "history": (lambda x: isinstance(x, list) and all(isinstance(e, Mapping) for e in x), "a list of changes"),
+    "history": (lambda x: isinstance(x, list) and all(map(_is_change, x)), "a list of changes"),
     "spec": (_is_spec, "schedules by hyperparameter and group"),
     "rules": (_is_rules, "lists of numbers by group"),
 }

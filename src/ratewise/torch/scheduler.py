@@ -23,7 +23,17 @@ from ratewise.core.schedule import Schedule
 from ratewise.errors import AdapterError, ScheduleChanged, ScheduleDetached, ScheduleError, nearest
 from ratewise.torch.backoffs import Backoffs
 from ratewise.torch.driver import Driver, Log
-from ratewise.torch.groups import BASE, Group, Knob, adopted, as_held, names, planned, separate_tensors
+from ratewise.torch.groups import (
+    BASE,
+    Group,
+    Knob,
+    adopted,
+    as_held,
+    give_back,
+    names,
+    planned,
+    separate_tensors,
+)
 from ratewise.torch.plan import Followed, Plan, by_group, check_groups, check_values, plain, read, rules, unruled
 from ratewise.torch.saved import FORMAT, Saved, continued, difference
 from ratewise.torch.watch import WATCH
@@ -75,6 +85,7 @@ class Scheduler(LRScheduler):
         ScheduleError: A schedule needs the length of the run and no horizon is given.
 
     Example:
+        >>> import torch
         >>> from ratewise import linear_decay
         >>> weight = torch.nn.Parameter(torch.zeros(1))
         >>> optimizer = torch.optim.SGD([weight], lr=0.1)
@@ -135,6 +146,7 @@ class Scheduler(LRScheduler):
         self._driver = Driver(self.optimizer, self._attend)
         self._stray: tuple[str, float, float] | None = None
         self._resumed: dict[str, float] = {}  # the rates that the optimizer of the loaded state held
+        self._released: dict[str, dict[str, float]] = {}  # driven when the state was saved, not any more
         self._told = self._told_nan = False  # of the overrun, of a metric that is not finite
 
     # -- reading ---------------------------------------------------------------------------------------------
@@ -158,11 +170,6 @@ class Scheduler(LRScheduler):
     def overrun(self) -> int:
         """How many updates happened past the end of the run."""
         return max(0, self.position - math.ceil(self._end)) if self._end < math.inf else 0
-
-    @property
-    def stepping(self) -> bool:
-        """Whether an update is being made at this moment."""
-        return self._driver.stepping
 
     @property
     def last_lr(self) -> dict[str, float]:
@@ -203,9 +210,16 @@ class Scheduler(LRScheduler):
         return list(self._driver.rates)
 
     @property
-    def last_epoch(self) -> int:  # type: ignore[override]  # torch's is writable; ours follows the optimizer
+    def last_epoch(self) -> int:
         """The position, under torch's name."""
         return self.position
+
+    @last_epoch.setter
+    def last_epoch(self, value: int) -> None:
+        raise AdapterError(
+            f"Scheduler: its position follows the optimizer and cannot be set to {value!r:.20}. Join schedules with >> "
+            "rather than with SequentialLR; to go on from a checkpoint, use load_state_dict."
+        )
 
     @property
     def base_lrs(self) -> list[Any]:  # type: ignore[override]
@@ -248,7 +262,6 @@ class Scheduler(LRScheduler):
         if self.clock == "step" and driver.handles is not None:
             late = [float(group["lr"]) for group in self.optimizer.param_groups[len(driver.members) :]]
             driver.check()
-            driver.stepping = False
             if not driver.apart:
                 self._warn_late(late)
                 driver.advance()
@@ -270,6 +283,7 @@ class Scheduler(LRScheduler):
         driver.apart = driver.capturing()
         if driver.apart:
             return
+        driver.verify(groups)
         driver.resolve()
         if self._backoffs is not None and getattr(self.optimizer, "found_inf", None) is None:
             self._backoffs.before_update()
@@ -367,7 +381,7 @@ class Scheduler(LRScheduler):
         """Follow ``self._plan`` with ``knobs`` in the groups that the optimizer has now."""
         self._follow(knobs)
         groups = self.optimizer.param_groups
-        self._driver.take(groups)
+        self._driver.take(groups, len(groups))
         separate_tensors(self.optimizer)
         for group, (name, base) in zip(groups, self._plan.base.items(), strict=True):
             group[BASE] = base
@@ -402,7 +416,8 @@ class Scheduler(LRScheduler):
                 group.pop(key, None)
                 group.update({key: member[key]} if key in member else {})
         self._note_stray(loaded)
-        driver.take(groups)
+        driver.take(groups, len(self._plan.base))
+        self._release()
         self._write()
 
     # -- letting go ------------------------------------------------------------------------------------------
@@ -449,7 +464,7 @@ class Scheduler(LRScheduler):
         if not self._plan.rules:
             raise AdapterError(
                 f"observe: the rate follows no rule that reads a metric, got {checks.shown(metric, 40)}. Give "
-                "lr=schedule * Plateau(0.5, patience=2), or leave the metric out: step() alone."
+                "lr=schedule * Plateau(0.5, patience=2), or call step() alone: it takes no epoch."
             )
         number = plain(metric)
         if isinstance(number, bool) or not isinstance(number, (int, float)):
@@ -565,6 +580,7 @@ class Scheduler(LRScheduler):
         parts = {
             **self._plan.encoded(),
             "history": self._history,
+            "originals": self._undriven(),
             "last_lr": None if self._driver.used is None else self.last_lr,  # for reading, as is next_lr
             "next_lr": self.next_lr,
         }
@@ -610,7 +626,23 @@ class Scheduler(LRScheduler):
         if self._backoffs is not None:
             self._backoffs.start_again(saved.scale)
         driver.used = None if saved.last_lr is None else [saved.last_lr[name] for name in plan.base]
+        for name, values in saved.originals.items():
+            self._originals.update({(name, group): x for group, x in values.items() if group in plan.base})
+        self._released = {name: dict(x) for name, x in saved.originals.items() if name not in plan.spec}
+        self._release()
         self._bind(knobs)
+
+    def _undriven(self) -> dict[str, dict[str, float]]:
+        """What hyperparameters other than the rate held before they were driven."""
+        held: dict[str, dict[str, float]] = {}
+        for (name, group), value in self._originals.items():
+            held.setdefault(name, {})[group] = value
+        return held
+
+    def _release(self) -> None:
+        """Give back what was driven when the state was saved and is not any more; the optimizer's state has it too."""
+        for name, values in self._released.items():
+            give_back(name, dict(zip(self._plan.base, self.optimizer.param_groups, strict=False)), values)
 
     def _check_names(self, saved: Saved) -> None:
         there, here = set(saved.base), set(self._plan.base)
@@ -647,7 +679,7 @@ class Scheduler(LRScheduler):
             self._settled("copy")
         driver.resolve()
         kept = ("optimizer", "clock", "_on_overrun", "_on_change", "_horizon", "_backoffs", "_plan", "_origin")
-        more = ("_history", "_originals", "_step_count", "_told", "_told_nan")
+        more = ("_history", "_originals", "_released", "_step_count", "_told", "_told_nan")
         state = {name: getattr(self, name) for name in kept + more}
         return {"attached": driver.handles is not None, "clockwork": driver.saved(), **state}
 

@@ -14,6 +14,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from ratewise.errors import ScheduleDetached
+from ratewise.torch.driver import running
 from ratewise.torch.groups import names
 
 _HINT = (
@@ -28,7 +29,7 @@ class Watch:
     def __init__(self) -> None:
         self._refs: tuple[ref[Any], ...] = ()  # replaced as a whole, so that other threads may be reading it
         self._lock = RLock()
-        self._innocent: dict[int, ref[Any]] = {}
+        self._innocent: dict[int, int] = {}  # by optimizer that holds none of ours: how many groups it has
         self._passed: dict[int, tuple[int, int]] = {}  # by wrapper over our groups: our position, its beginnings
         self._handle: Any = None
 
@@ -67,21 +68,22 @@ class Watch:
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         # Compiled steps are not looked at: a graph of somebody else's optimizer must not break because of us.
-        if is_dynamo_compiling() or id(optimizer) in self._innocent:
+        if is_dynamo_compiling() or self._innocent.get(id(optimizer)) == len(optimizer.param_groups):
             return
         self._examine(optimizer)
 
     def _examine(self, optimizer: Any) -> None:
         if self.scheduler_of(optimizer) is None and (owner := self._owner(optimizer)) is not None:
             # a wrapper such as ZeroRedundancyOptimizer steps its inner optimizer, within one update
-            if owner.stepping or self._wraps(optimizer, owner):
+            if running(owner.optimizer) or self._wraps(optimizer, owner):
                 return
             del owner
             gc.collect()  # a dropped optimizer and its Scheduler refer to each other and may only wait for this
             if (owner := self._owner(optimizer)) is not None:
                 raise self._detached(owner, optimizer)
         key, innocent = id(optimizer), self._innocent
-        innocent[key] = ref(optimizer, lambda _: innocent.pop(key, None))
+        innocent[key] = len(optimizer.param_groups)
+        finalize(optimizer, innocent.pop, key, None).atexit = False
 
     def _wraps(self, optimizer: Any, owner: Any) -> bool:
         """Whether it holds our own groups and steps our optimizer itself, as SAM does.
