@@ -256,7 +256,8 @@ def test_weights_that_were_loaded_before_fit_find_their_backup(probe, train, nea
     fresh.optimizer.build(fresh.trainable_variables)
     fresh.load_weights(tmp_path / "model.weights.h5")
     callbacks = [fed(METRICS), rk.Follow(RULED, backup=backup)]
-    weights, _ = train(fresh, 2, start=10, epochs=6, initial_epoch=5, callbacks=callbacks)
+    with pytest.warns(UserWarning, match=r"at update 10 before fit; there the backup gives the rate 0\.083.* 0\.166"):
+        weights, _ = train(fresh, 2, start=10, epochs=6, initial_epoch=5, callbacks=callbacks)
     assert near([RULED.schedule(t) * CUTS[t // 2] for t in range(12)]) == [-w for w in weights]
 
 
@@ -292,3 +293,127 @@ def test_early_stopping_that_restores_weights_leaves_the_schedule_alone():
     follow = rk.Follow(rw.Linear(3.0, 0.0, 40), monitor="loss")
     history = model.fit(x, 2 * x, epochs=10, verbose=0, callbacks=[follow, stop]).history
     assert history["learning_rate"] == [follow.lr(t) for t in range(len(history["loss"]))]
+
+
+# after initial_epoch: the plan counts from the start of the run, the optimizer's counter from 0
+
+LONG = rw.Linear(1.0, 0.0, 16)
+LATER = {"epochs": 3, "initial_epoch": 2}  # two batches an epoch: updates 4 and 5 of the run
+POLICIES = ["keep", "switch", "stretch", "replan", "rewarm(2)"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("new", [LONG, LR])
+def test_every_policy_after_initial_epoch_counts_from_the_start_of_the_run(probe, train, near, policy, new):
+    model, follow = sgd(probe, 4), rk.Follow(LR.until(12))
+    train(model, 2, callbacks=[follow], **LATER)
+    follow.change(new.until(12), policy)
+    weights, _ = train(model, 2, start=2, epochs=4, initial_epoch=3, callbacks=[follow])
+    assert near(rw.extend(LR.until(12), new.until(12), 6, policy).values(4, 8)) == [-w for w in weights]
+    assert [entry["at"] for entry in follow.history] == [2]
+    assert follow.history[0]["end"] == 12 - 4  # of the optimizer's counter, as "at" is
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_another_script_after_initial_epoch_counts_from_the_start_too(probe, train, near, tmp_path, policy):
+    old, new = rw.Linear(0.0, 0.8, 16), rw.Linear(0.0, 0.4, 16)
+    model = sgd(probe, 4)
+    train(model, 2, callbacks=[rk.Follow(LR.until(16), momentum=old)], **LATER)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    again = {"start": 2, "epochs": 4, "initial_epoch": 3}
+    with pytest.raises(ScheduleChanged, match=r"made 2 updates, the first of them update 4 of the run, under"):
+        train(loaded, 2, callbacks=[rk.Follow(LONG)], **again)
+    follow = rk.Follow(LONG, momentum=new, on_change=policy)
+    _, history = train(loaded, 2, callbacks=[follow], **again)
+    assert history["learning_rate"] == [rw.extend(LR.until(16), LONG, 6, policy)(7)]
+    driven = loaded.optimizer.now()["momentum"].values(0, 4)
+    assert driven == pytest.approx(rw.extend(old, new, 6, policy).values(4, 8))
+
+
+def test_decay_now_and_scaled_from_after_initial_epoch(probe, train, near):
+    model, follow = sgd(probe, 6), rk.Follow(LONG)
+    train(model, 2, callbacks=[follow], **LATER)
+    follow.scaled_from(0.5)
+    train(model, 2, start=2, epochs=4, initial_epoch=3, callbacks=[follow])
+    follow.decay_now(4, shape="linear")
+    weights, _ = train(model, 2, start=4, epochs=5, initial_epoch=4, callbacks=[follow])
+    expected = LONG.scaled_from(6, 0.5).decay_from(8, 4, 0.0, "linear")
+    assert near(expected.values(4, 10)) == [-w for w in weights]
+    assert [(entry["at"], entry["end"]) for entry in follow.history] == [(2, 12), (4, 8)]
+
+
+@once
+def test_rules_with_a_start_are_the_same_rules_after_initial_epoch(probe, train, near, fed):
+    rule = rw.Plateau(0.5, patience=1, start=6)
+    model, follow = sgd(probe, 6), rk.Follow(LR * rule)
+    callbacks = [fed([1.0] * 5), follow]
+    train(model, 2, epochs=4, initial_epoch=2, callbacks=callbacks)
+    assert [entry["at"] for entry in follow.history] == [4]  # metrics count from update 6 of the run on
+    follow.change(LONG * rule, "switch")
+    weights, _ = train(model, 2, start=4, epochs=5, initial_epoch=4, callbacks=callbacks)
+    assert near([LR(4), LR(5), LR(6), LR(7), LONG(8) / 2, LONG(9) / 2]) == [-w for w in weights]
+
+
+def killed_and_resumed(probe, train, folder, backup):
+    """Begin with epoch 2 under BackupAndRestore, kill in epoch 3, run the same script again; return the weights."""
+    for killed in (True, False):
+        model = probe(6, keras.optimizers.SGD(rk.Schedule(LONG)), **EAGER)
+        callbacks = [
+            rk.Follow(LONG, momentum=rw.Constant(0.0, 16), backup=backup),
+            keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False),
+        ]
+        try:
+            killer = [At("batch", 3, _interrupt)] if killed else []
+            train(model, 2, epochs=5, initial_epoch=2, start=0 if killed else 2, callbacks=callbacks + killer)
+        except KeyboardInterrupt:
+            pass
+    return model
+
+
+def test_a_backup_knows_where_the_run_began(probe, train, near, weights, tmp_path):
+    model = killed_and_resumed(probe, train, tmp_path, tmp_path / "ratewise.json")
+    assert near(LONG.values(4, 10)) == [-w for w in weights(model)]
+    assert model.optimizer.start == 4
+
+
+@once
+def test_without_a_backup_nobody_knows_where_it_began_and_both_rates_are_named(probe, train, tmp_path):
+    message = r"epoch 3 begins with update 6 .* have made 2, .* rate is 0\.875, at update 6 it is 0\.625.*backup=file"
+    with pytest.warns(UserWarning, match=message):
+        killed_and_resumed(probe, train, tmp_path, None)
+
+
+@once
+def test_the_backup_of_another_run_is_not_followed_silently(probe, train, fed, tmp_path):
+    backup = tmp_path / "ratewise.json"
+    train(sgd(probe, 12), 2, epochs=6, callbacks=[fed(METRICS), rk.Follow(RULED, backup=backup)])
+    other = sgd(probe, 12)
+    train(other, 2, epochs=5)
+    with pytest.warns(UserWarning, match="delete the file if it belongs to another run"):
+        train(other, 2, start=10, callbacks=[fed(METRICS), rk.Follow(RULED, backup=backup)])
+
+
+def test_a_change_after_an_interrupt_is_made_at_once_and_saved(probe, train, tmp_path):
+    model, follow = sgd(probe, 8), rk.Follow(LR)
+    train(model, 2, callbacks=[follow])
+    with pytest.raises(KeyboardInterrupt):
+        train(model, 2, start=2, epochs=2, initial_epoch=1, callbacks=[follow, At("batch", 1, _interrupt)])
+    follow.scaled_from(0.5)
+    (entry,) = follow.history
+    assert entry["what"] == "scaled_from(0.5)"
+    assert entry["new"]["learning_rate"] == entry["old"]["learning_rate"] / 2
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    again = rk.Follow(LR)
+    train(loaded, 2, start=3, callbacks=[again])
+    assert again.history == [entry]
+
+
+@once
+def test_rules_that_differ_are_named_where_the_curves_agree(probe, train, fed):
+    model = sgd(probe, 4)
+    train(model, 2, callbacks=[fed([1.0]), rk.Follow(LR * rw.Plateau(0.5, patience=3))])
+    message = r"Their rules differ:\n  followed: Plateau\(.*patience=3.*\n  given: Plateau\(.*patience=7"
+    with pytest.raises(ScheduleChanged, match=message):
+        train(model, 2, callbacks=[fed([1.0]), rk.Follow(LR * rw.Plateau(0.5, patience=7))])

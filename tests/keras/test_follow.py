@@ -1,5 +1,7 @@
 """A compiled model follows schedules, and its history holds the rates that were used."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -163,6 +165,102 @@ def test_an_attempt_that_failed_before_its_first_update_shifts_nothing_twice(pro
         train(model, 2, epochs=5, initial_epoch=2, callbacks=[*follow, Failing()])
     weights, _ = train(model, 2, epochs=again + 2, initial_epoch=again, callbacks=follow)
     assert near(LR.values(2 * again, 2 * again + 4)) == [-w for w in weights]
+
+
+def test_a_schedule_that_is_cut_off_itself_is_shifted_like_any_other(probe, train, near):
+    lr = rw.Linear(1.0, 0.0, 20).after(4)
+    weights, _ = train(probe(4, keras.optimizers.SGD(0.3)), 2, epochs=4, initial_epoch=2, callbacks=[rk.Follow(lr)])
+    assert near(lr.values(4, 8)) == [-w for w in weights]
+
+
+@pytest.mark.parametrize("again", [0, 3])
+def test_an_attempt_at_another_epoch_leaves_no_shift_behind(probe, train, near, again):
+    model = probe(2, keras.optimizers.SGD(rk.Schedule(LR)))
+
+    class Failing(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, 2, epochs=3, initial_epoch=2, callbacks=[rk.Follow(), Failing()])
+    weights, _ = train(model, 2, epochs=again + 1, initial_epoch=again, callbacks=[rk.Follow()])
+    assert near(LR.values(2 * again, 2 * again + 2)) == [-w for w in weights]
+
+
+class Assigns(keras.callbacks.Callback):
+    """Gives the optimizer another rate, by hand."""
+
+    def __init__(self, **rates):
+        super().__init__()
+        self.rates = rates
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._assign("begin", epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._assign("end", epoch)
+
+    def _assign(self, moment, epoch):
+        if moment in self.rates:
+            self.model.optimizer.learning_rate = self.rates[moment](epoch)
+
+
+def test_a_rate_that_was_assigned_after_compiling_is_applied_and_not_only_reported(probe, train, near):
+    model = probe(4, keras.optimizers.SGD(rk.Schedule(LR)))
+    train(model, 2)
+    model.optimizer.learning_rate = rk.Schedule(0.01)  # the compiled step does not see it
+    weights, history = train(model, 2, start=2, callbacks=[rk.Follow(0.01)])
+    assert near([LR(0), LR(1), 0.01, 0.01]) == [-w for w in weights]
+    assert history["learning_rate"] == [0.01]
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "rates",
+    [
+        {"end": lambda epoch: rk.Schedule(0.5 / (epoch + 1))},
+        {"begin": lambda epoch: rk.Schedule(0.5 / (epoch + 1))},
+        {"begin": lambda epoch: 0.5 / (epoch + 1), "end": lambda epoch: 99.0},
+    ],
+)
+def test_history_and_logs_are_what_was_applied_whatever_is_assigned_between_epochs(probe, train, rates, first):
+    rows, assigns = [], Assigns(**rates)
+    follow = rk.Follow(log=lambda t, values: rows.append(values["learning_rate"]))
+    model = probe(6, keras.optimizers.SGD(0.25 if "end" in rates and "begin" in rates else rk.Schedule(LR)))
+    callbacks = [follow, assigns] if first else [assigns, follow]
+    weights, history = train(model, 2, epochs=3, callbacks=callbacks)
+    assert pytest.approx(rows) == [-w for w in weights]
+    assert pytest.approx(history["learning_rate"]) == [-weights[i] for i in (1, 3, 5)]
+    assert -weights[5] == pytest.approx(0.25 if rates.keys() == {"end"} else 0.5 / 3)
+
+
+def test_an_epoch_without_an_update_has_no_rate(probe, train):
+    model = probe(4, keras.optimizers.SGD(0.3, gradient_accumulation_steps=2))
+    _, history = train(model, 1, epochs=2, callbacks=[rk.Follow(LR)])
+    assert history["learning_rate"] == [pytest.approx(math.nan, nan_ok=True), LR(0)]
+
+
+def test_a_schedule_that_does_not_fit_the_horizon_is_refused_whatever_holds_it():
+    with pytest.raises(ScheduleError, match="needs 10 updates, the run has 4"):
+        rk.Follow(rk.Schedule(LR), horizon=4)
+
+
+def test_two_follows_in_one_fit_are_refused(probe, train):
+    with pytest.raises(AdapterError, match="fit got two Follow callbacks"):
+        train(probe(2, keras.optimizers.SGD(0.3)), 1, callbacks=[rk.Follow(LR), rk.Follow(0.5)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"validation_freq": 0}, "validation_freq must be at least 1"),
+        ({"log": 3}, "log must be callable"),
+        ({"monitor": None}, "monitor must be a name"),
+    ],
+)
+def test_bad_arguments_are_refused_before_training(arguments, message):
+    with pytest.raises(AdapterError, match=message):
+        rk.Follow(LR, **arguments)
 
 
 def test_initial_epoch_counts_updates_under_accumulation(probe, train, near):

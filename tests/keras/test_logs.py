@@ -40,6 +40,22 @@ def test_a_log_is_what_the_parameters_say(probe, train, near):
 
 
 @once
+def test_a_log_that_raises_once_loses_no_other_row(probe, train):
+    rows = []
+
+    def log(t, values):
+        rows.append(t)
+        if t == 1:
+            raise OSError("disk full")
+
+    model, follow = probe(8, keras.optimizers.SGD(0.3)), rk.Follow(LR, log=log)
+    with pytest.raises(OSError, match="disk full"):
+        train(model, 4, callbacks=[follow])
+    train(model, 4, start=4, callbacks=[follow])
+    assert rows == list(range(8))
+
+
+@once
 def test_changes_kills_and_other_rates_leave_no_hole(probe, train):
     rows, model = Rows(), probe(8, keras.optimizers.AdamW(0.3), **EAGER)
     follow = rk.Follow(LR, momentum=0.8, weight_decay=0.1, log=rows)

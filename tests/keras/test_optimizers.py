@@ -181,3 +181,16 @@ def test_impossible_schedules_are_refused(make, message):
 def test_a_hyperparameter_that_cannot_be_driven_is_refused():
     with pytest.raises(AdapterError, match=r"Adam cannot follow 'beta_2'\. It drives beta_1, weight_decay\."):
         rk.Adam(0.1).follow({"beta_2": DECAY})
+
+
+@pytest.mark.parametrize("steps", [None, 2])
+def test_a_schedule_that_counts_other_updates_is_refused(steps):
+    rate = rk.Schedule(rw.Linear(1.0, 0.0, 5), accumulation=1 if steps else 2)
+    with pytest.raises(AdapterError, match=rf"gradient_accumulation_steps \({steps}\) differ"):
+        rk.SGD(rate, gradient_accumulation_steps=steps)
+
+
+@pytest.mark.parametrize("name", ["beta_2", "epsilon"])
+def test_other_hyperparameters_cannot_be_schedules(name):
+    with pytest.raises(AdapterError, match=f"Adam cannot follow '{name}'. It drives beta_1, weight_decay"):
+        rk.Adam(0.1, **{name: rw.Linear(0.9, 0.99, 5)})

@@ -163,3 +163,20 @@ def test_what_is_no_schedule_is_refused():
 def test_accumulation_must_be_a_whole_number(accumulation):
     with pytest.raises(ScheduleError, match="accumulation must be an integer of at least 1"):
         rk.Schedule(0.1, accumulation=accumulation)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"accumulation": 1}, "needs lr"),
+        ({"lr": rw.Linear(1.0, 0.0, 5).to_dict(), "accumulation": 0}, "accumulation must be"),
+    ],
+)
+def test_a_configuration_that_is_not_one_is_refused(config, message):
+    with pytest.raises(ScheduleError, match=message):
+        rk.Schedule.from_config(config)
+
+
+def test_a_function_that_cannot_be_loaded_is_warned_of_when_it_is_saved():
+    with pytest.warns(UserWarning, match=r"cannot be loaded. Custom: .* is not registered"):
+        rk.Schedule(rw.Custom(lambda t: 0.1 + 0 * t)).get_config()

@@ -5,16 +5,15 @@ the user may hold. A copy would lose what Keras offers no getter for, such as ``
 """
 
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 
 from ratewise.core import schedule as core
-from ratewise.core.ruled import Ruled
 from ratewise.errors import AdapterError
 from ratewise.keras.optimizers import SGD, Adam, AdamW, Scheduled
-from ratewise.keras.schedule import Schedule, Spec
+from ratewise.keras.schedule import Schedule, base
 
 _SCHEDULED: dict[str, type] = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
 
@@ -65,6 +64,38 @@ def used(found: Any, start: int, stop: int, batches: int) -> list[float] | None:
     return None if found is None else [float(found(t * batches + batches - 1)) for t in range(start, stop)]
 
 
+_APPLIED: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
+
+
+def settle(model: Any, changed: bool = False) -> Any:
+    """Make the model's train step again if it applies another rate than its optimizer holds, and return the rate.
+
+    A step that was compiled goes on with the schedule it was compiled with, whatever is assigned to the optimizer.
+    The first call for a model knows nothing of its step and makes it again in any case.
+    """
+    optimizer = inner(model.optimizer)
+    found = rate(optimizer)
+    known = _APPLIED.get(model, (None, None))
+    if changed or known[0] is not optimizer or not _same(known[1], found):
+        model.make_train_function(force=True)
+    _APPLIED[model] = optimizer, found
+    return found
+
+
+def applied(model: Any) -> Any:
+    """Return the rate that the model's train step was made with, as ``rate`` gives it."""
+    return _APPLIED[model][1] if model in _APPLIED else rate(inner(model.optimizer))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether a step compiled with ``a`` does what ``b`` says; it reads a number from the optimizer's variable."""
+    if isinstance(a, Schedule) and isinstance(b, Schedule):
+        return (a.now, a.accumulation) == (b.now, b.accumulation)
+    if isinstance(a, keras.optimizers.schedules.LearningRateSchedule):
+        return type(a) is type(b) and bool(a.get_config() == b.get_config())
+    return type(a) is type(b)
+
+
 def momentum_of(optimizer: Any) -> str:
     """Return what the optimizer calls the hyperparameter that ``momentum=`` drives."""
     return "momentum" if hasattr(optimizer, "momentum") else "beta_1"
@@ -105,34 +136,27 @@ def _add_velocities(optimizer: Any, model: Any) -> None:
             optimizer.momentums = [optimizer.add_variable_from_reference(v, name="momentum") for v in variables]
 
 
-def shift(optimizer: Any, by: int, epoch: int) -> bool:
-    """Start every schedule of the optimizer ``by`` updates later; return whether anything changed."""
+def start(optimizer: Any) -> int:
+    """Return which update of the run the optimizer's first one is."""
     found = rate(optimizer)
-    changed = False
-    if isinstance(found, Schedule) and (later := _later(found.lr, by, epoch)) != found.lr:
-        optimizer.learning_rate = found.turned(later, found.state)
-        changed = True
-    schedules = getattr(optimizer, "schedules", {})
-    shifted = {name: _later(schedule, by, epoch) for name, schedule in schedules.items()}
-    if shifted != schedules:
-        optimizer.follow(shifted, optimizer.given)
-        changed = True
-    return changed
+    return found.start if isinstance(found, Schedule) else getattr(optimizer, "start", 0)
 
 
-def _later(spec: Spec, by: int, epoch: int) -> Any:
-    """The schedule from update ``by`` on; one that was shifted so in an interrupted attempt stays as it is."""
-    if isinstance(spec, Ruled):
-        later = _later(spec.schedule, by, epoch)
-        if later == spec.schedule:
-            return spec
-        rules = [replace(rule, start=max(rule.start - by, 0)) for rule in spec.rules]  # type: ignore[type-var, operator]
-        return Ruled(later, tuple(rules))
-    if isinstance(spec, core.After) and spec.skip == by:
-        return spec
-    if spec.steps is not None and by >= spec.steps:
-        raise AdapterError(
-            f"keras adapter: initial_epoch={epoch} begins with update {by}, the schedule ends at "
-            f"{spec.steps}. Give it the length of the whole run, from epoch 0."
-        )
-    return spec.after(by)
+def begin(optimizer: Any, by: int, epoch: int) -> None:
+    """Start every schedule of the optimizer at update ``by``, which is where ``epoch`` begins.
+
+    Raises:
+        AdapterError: A schedule ends before; nothing was changed.
+    """
+    found, schedules = rate(optimizer), getattr(optimizer, "schedules", {})
+    own = [base(found.lr)] if isinstance(found, Schedule) else []
+    for schedule in (*own, *schedules.values()):
+        if by and schedule.steps is not None and by >= schedule.steps:
+            raise AdapterError(
+                f"keras adapter: initial_epoch={epoch} begins with update {by}, the schedule ends at "
+                f"{schedule.steps}. Give it the length of the whole run, from epoch 0."
+            )
+    if isinstance(found, Schedule) and found.start != by:
+        optimizer.learning_rate = found.begun(by)
+    if schedules:
+        optimizer.start = by

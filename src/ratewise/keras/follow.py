@@ -7,8 +7,9 @@ it is saved and loaded with the model; the callback remembers nothing that a res
 
 import math
 import os
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, TypeAlias
 
 import keras
@@ -19,6 +20,7 @@ from ratewise.core.ruled import Ruled
 from ratewise.errors import AdapterError
 from ratewise.keras import attach, plan
 from ratewise.keras.backup import Backup
+from ratewise.keras.optimizers import Scheduled, check_accumulation
 from ratewise.keras.schedule import Schedule, settled, settled_rate
 
 Log: TypeAlias = Callable[[int, dict[str, float]], Any]
@@ -37,7 +39,8 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
     where they were. Weights alone, and so ``BackupAndRestore``, do not keep that: give ``backup``.
 
     With ``fit(initial_epoch=e)`` on an optimizer that has not made an update, the schedules start at the update
-    that epoch ``e`` begins with. The optimizer's own counter stays at 0: Adam's bias correction needs it.
+    that epoch ``e`` begins with, and later plans count from the start of the run too. The optimizer's own counter
+    stays at 0: Adam's bias correction needs it.
 
     Args:
         lr: The rate used by each update: a Ratewise schedule, alone or times rules, a number, or a
@@ -76,7 +79,10 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         backup: str | os.PathLike[str] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        _check(monitor, validation_freq, log)
         self.lr: Any = lr if lr is None or isinstance(lr, Schedule) else settled_rate(lr, horizon)
+        if isinstance(lr, Schedule) and horizon is not None:
+            settled_rate(lr.lr, horizon)  # raises if it does not fit
         self.momentum = momentum if momentum is None else settled("momentum", momentum, horizon, high=1.0)
         self.weight_decay = weight_decay if weight_decay is None else settled("weight_decay", weight_decay, horizon)
         self.monitor, self.validation_freq = monitor, validation_freq
@@ -86,17 +92,19 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         self._backup = None if backup is None else Backup(backup)
         self._followed: Any = None  # the optimizer of the last fit, and up to which update it has been logged
         self._logged = 0
-        self._busy, self._told = False, False
+        self._busy, self._told, self._unseen = False, False, False
+        self._begun = 0  # update that the epoch began with
         self._waiting: list[Callable[[Schedule, int], Schedule]] = []
 
     # -- steering --------------------------------------------------------------------------------------------
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """Every change of plan and every cut of a rule, oldest first; saved with the model.
+        """Every change of plan of the rate and every cut of a rule, oldest first; saved with the model.
 
         Each has ``at`` which update, ``what``, the rates ``old`` and ``new`` there, the ``end`` of the new plan, and
-        what ``was`` followed before.
+        what ``was`` followed before. Updates are those of the optimizer's counter, which starts at 0 even with
+        ``initial_epoch``. Changes of momentum and weight decay are not among them.
         """
         found = attach.rate(self._optimizer("history"))
         return [dict(entry) for entry in found.history] if isinstance(found, Schedule) else []
@@ -140,6 +148,10 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Let the optimizer follow, unless it already does."""
+        if self.params is not None and self.params.setdefault("follow", self) is not self:  # one dict for each fit
+            raise AdapterError(
+                "keras adapter: fit got two Follow callbacks, the last would win. Write one, Follow(lr, momentum=...)."
+            )
         self._started, self._overrun, self._busy = False, False, False
         optimizer = self._optimizer("fit")
         if optimizer is self._followed:
@@ -147,38 +159,40 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         self._found = attach.updates(optimizer)
         changed = self._drive(optimizer)
         self._followed, self._logged = optimizer, attach.updates(optimizer)
-        if self._take_turns(optimizer) or changed:
-            self.model.make_train_function(force=True)
+        attach.settle(self.model, self._take_turns(optimizer) or changed)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start the schedules at ``initial_epoch``, or where restored weights stand."""
-        started, self._started, self._busy = self._started, True, True
+        started, self._started, self._busy, self._unseen = self._started, True, True, True
+        optimizer = self._optimizer("fit")
+        self._begun = t = attach.updates(optimizer)
         if started:
             return
-        optimizer = self._optimizer("fit")
-        self._logged = t = attach.updates(optimizer)
-        changed = False
+        self._logged = t
         if t != self._found:
-            changed = self._restore(optimizer, t)
+            self._restore(optimizer, t, epoch)
         elif not t and self._backup is not None:
             self._backup.start()
-        if epoch and not t:
-            changed = attach.shift(optimizer, self._updates_before(epoch, optimizer), epoch)
-        if changed:
-            self.model.make_train_function(force=True)
+        if not t:
+            self._begin(optimizer, self._updates_before(epoch, optimizer) if epoch else 0, epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """See what the epoch's updates will apply: by now every callback has begun the epoch."""
+        unseen, self._unseen = self._unseen, False
+        if unseen:
+            attach.settle(self.model)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write down the rates that were used, let rules observe their metric, and make the changes that wait."""
         optimizer = self._optimizer("fit")
         t, found = attach.updates(optimizer), attach.rate(optimizer)
-        last = attach.used(found, max(t - 1, 0), max(t, 1), attach.accumulation(optimizer))
+        last = attach.used(attach.applied(self.model), max(t - 1, 0), max(t, 1), attach.accumulation(optimizer))
         if logs is not None and last:
-            logs[plan.RATE] = last[0]
+            logs[plan.RATE] = last[0] if t > self._begun else math.nan
         self._write(optimizer)
         self._warn_of_the_end(found, t)
         changed = isinstance(found, Schedule) and self._observe(optimizer, found, epoch, logs or {}, t)
-        if self._take_turns(optimizer) or changed:
-            self.model.make_train_function(force=True)
+        attach.settle(self.model, self._take_turns(optimizer) or changed)
         self._busy = False
         self._save(optimizer, t)
 
@@ -200,16 +214,15 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         """Bring the schedules to the optimizer; return whether anything changed, which nothing has if it fails."""
         found, t = attach.rate(optimizer), attach.updates(optimizer)
         wanted = found if self.lr is None else self._native(optimizer)
-        if isinstance(wanted, Schedule) and wanted.accumulation != attach.accumulation(optimizer):
-            raise AdapterError(
-                f"keras adapter: the schedule's accumulation ({wanted.accumulation}) and the optimizer's "
-                f"gradient_accumulation_steps ({optimizer.gradient_accumulation_steps}) differ. "
-                f"Write Schedule(lr, accumulation={attach.accumulation(optimizer)})."
-            )
-        held = self._kept(found, t)
+        if isinstance(wanted, Schedule):
+            check_accumulation(wanted, optimizer.gradient_accumulation_steps)
+        held, start = self._kept(optimizer, found, t), attach.start(optimizer)
         if t and isinstance(held, Schedule):
+            start = held.start
             wanted = held if self.lr is None else plan.agreed(held, wanted, t, self.on_change)
-        bound = self._bind(optimizer, t)
+        elif t and isinstance(wanted, Schedule):
+            wanted = wanted.begun(start)
+        bound = self._bind(optimizer, t, start)
         return self._assign(optimizer, found, wanted) or bound
 
     def _native(self, optimizer: Any) -> Schedule:
@@ -226,25 +239,32 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         same = isinstance(found, Schedule) and (found.now, found.accumulation) == (wanted.now, wanted.accumulation)
         return not same
 
-    def _bind(self, optimizer: Any, t: int) -> bool:
+    def _bind(self, optimizer: Any, t: int, start: int) -> bool:
         """Bind momentum and weight decay; return whether anything changed."""
         named = {attach.momentum_of(optimizer): self.momentum, "weight_decay": self.weight_decay}
         wanted = {name: schedule for name, schedule in named.items() if schedule is not None}
         held, given = dict(getattr(optimizer, "schedules", {})), dict(getattr(optimizer, "given", {}))
-        follows = held | {name: self._agreed(name, held, given, new, t) for name, new in wanted.items()}
+        follows = held | {name: self._agreed(name, held, given, new, t, start) for name, new in wanted.items()}
         if follows != held:
             attach.bind(self.model, follows, given | wanted)
+            optimizer.start = start if t else 0
         return follows != held
 
-    def _agreed(self, name: str, held: Any, given: Any, new: Any, t: int) -> Any:
+    def _agreed(self, name: str, held: Any, given: Any, new: Any, t: int, start: int) -> Any:
         """What ``name`` goes on with, after ``t`` updates, when ``new`` is given."""
         if name not in held or not t:
             return new
         if new in (held[name], given[name]):
             return held[name]
         if self.on_change is None:
-            raise plan.refused(name, held[name], new, t)
-        return extend(held[name], new, t, self.on_change)
+            raise plan.refused(name, held[name], new, t, start)
+        return extend(held[name], new, t + start, self.on_change)
+
+    def _begin(self, optimizer: Any, start: int, epoch: int) -> None:
+        """Start the schedules at update ``start``; the train step is made again if they began elsewhere."""
+        changed = start != getattr(optimizer, "start", 0)
+        attach.begin(optimizer, start, epoch)
+        attach.settle(self.model, changed)
 
     def _updates_before(self, epoch: int, optimizer: Any) -> int:
         batches = self.params.get("steps")
@@ -292,8 +312,8 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
         """Make a change of plan now, or at the end of the epoch that is running."""
         optimizer = self._optimizer(doing)
         self._waiting.append(turn)
-        if not self._busy and self._take_turns(optimizer):
-            self.model.make_train_function(force=True)
+        if not self._running() and self._take_turns(optimizer):
+            attach.settle(self.model, changed=True)
             self._save(optimizer, attach.updates(optimizer))
 
     def _take_turns(self, optimizer: Any) -> bool:
@@ -306,6 +326,11 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
             optimizer.learning_rate = turn(held, attach.updates(optimizer))
         return bool(waiting)
 
+    def _running(self) -> bool:
+        """Whether an epoch is; an exception ends it, and Keras tells no callback of that."""
+        frames = (frame for frame, _ in traceback.walk_stack(None))
+        return self._busy and any(f.f_code.co_name == "fit" and f.f_locals.get("self") is self.model for f in frames)
+
     def _run_of(self, new: Any) -> Horizon | None:
         """The horizon, for a new plan whose lengths are open; one that is settled stays as it is."""
         try:
@@ -316,27 +341,52 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
 
     # -- what is kept ----------------------------------------------------------------------------------------
 
-    def _kept(self, found: Any, t: int) -> Any:
+    def _kept(self, optimizer: Any, found: Any, t: int) -> Any:
         """What was followed up to update ``t``: the backup knows, if the optimizer's own rate is as it was compiled."""
         fresh = not isinstance(found, Schedule) or found.is_fresh
         saved = self._backup.at(t) if t and fresh and self._backup is not None else None
+        other = found if self.lr is None else self._native(optimizer)
+        if saved is not None and isinstance(other, Schedule) and saved.now(t) != other.now(t):
+            warnings.warn(
+                f"keras adapter: the optimizer was at update {t} before fit; there the backup gives the rate "
+                f"{saved.now(t)!r}, the schedule alone {other.now(t)!r}. The backup is followed: delete the file if it "
+                "belongs to another run.",
+                stacklevel=2,
+            )
         return found if saved is None else saved
 
-    def _restore(self, optimizer: Any, t: int) -> bool:
+    def _restore(self, optimizer: Any, t: int, epoch: int) -> None:
         """Another callback has restored weights saved at update ``t``; find what was followed there."""
         found = attach.rate(optimizer)
         if not isinstance(found, Schedule):
-            return False
+            return
         held = None if self._backup is None else self._backup.at(t)
         if held is not None:
-            return self._assign(optimizer, found, plan.agreed(held, found, t, self.on_change))
+            changed = self._assign(optimizer, found, plan.agreed(held, found, t, self.on_change))
+            if getattr(optimizer, "schedules", {}) and optimizer.start != held.start:
+                optimizer.start, changed = held.start, True
+            attach.settle(self.model, changed)
+            return
+        self._warn_of_the_start(optimizer, found, t, epoch)
         if isinstance(found.lr, Ruled):
             warnings.warn(
                 f"keras adapter: weights saved at update {t} were restored, and with them no state of the rules, "
                 f"which start anew. Write Follow(..., backup={'file' if self._backup is None else self._backup.path}).",
                 stacklevel=2,
             )
-        return False
+
+    def _warn_of_the_start(self, optimizer: Any, found: Schedule, t: int, epoch: int) -> None:
+        """Say so if restored weights are an epoch or more away from where the epoch begins, as after initial_epoch."""
+        if self.params.get("steps") is None:
+            return
+        due, one = (self._updates_before(e, optimizer) for e in (epoch, 1))
+        if abs(due - t) >= max(one, 1):
+            warnings.warn(
+                f"keras adapter: epoch {epoch} begins with update {due} of the run, the weights restored for it have "
+                f"made {t}, and no backup says where they began: the rate is {found.now(t)!r}, at update {due} it is "
+                f"{found.scaled(due)!r}. A run that is begun with initial_epoch needs Follow(..., backup=file).",
+                stacklevel=2,
+            )
 
     def _save(self, optimizer: Any, t: int) -> None:
         found = attach.rate(optimizer) if self._backup is not None else None
@@ -345,15 +395,17 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
 
     def _write(self, optimizer: Any) -> None:
         """Hand every log what the updates since the last call have used."""
-        start, self._logged = self._logged, attach.updates(optimizer)
-        if not self._logs or start >= self._logged:
+        start, stop = self._logged, attach.updates(optimizer)
+        if not self._logs or start >= stop:
+            self._logged = stop
             return
-        rates = attach.used(attach.rate(optimizer), start, self._logged, attach.accumulation(optimizer))
+        rates = attach.used(attach.applied(self.model), start, stop, attach.accumulation(optimizer))
         columns = {} if rates is None else {plan.RATE: rates}
-        for name, schedule in getattr(optimizer, "schedules", {}).items():
-            columns["momentum" if name == "beta_1" else name] = schedule.values(start, self._logged)
-        for i in range(self._logged - start):
+        for name, schedule in (optimizer.now() if isinstance(optimizer, Scheduled) else {}).items():
+            columns["momentum" if name == "beta_1" else name] = schedule.values(start, stop)
+        for i in range(stop - start):
             values = {name: column[i] for name, column in columns.items()}
+            self._logged = start + i + 1  # first, so that a log that raises is not given the row twice
             for log in self._logs:
                 log(start + i, values)
 
@@ -366,3 +418,14 @@ class Follow(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no ty
                 f"{found.now(t)!r}. Give it the length of the whole run.",
                 stacklevel=2,
             )
+
+
+def _check(monitor: Any, validation_freq: Any, log: Any) -> None:
+    """Refuse what would otherwise fail in the midst of the run."""
+    whole = isinstance(validation_freq, int) and validation_freq >= 1
+    if not isinstance(monitor, str):
+        raise AdapterError(f"Follow: monitor must be a name in the epoch's logs, got {monitor!r}.")
+    if not whole and not isinstance(validation_freq, Container):
+        raise AdapterError(f"Follow: validation_freq must be at least 1 or a list of epochs, got {validation_freq!r}.")
+    if log is not None and not callable(log):
+        raise AdapterError(f"Follow: log must be callable, log(t, values), got {log!r}.")

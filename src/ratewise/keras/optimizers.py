@@ -8,7 +8,7 @@ Other optimizers are left out on purpose: RMSprop computes ``1 - momentum`` and 
 Python, which no traced value survives.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from ratewise.core import schedule as core
 from ratewise.core.parse import from_dict
 from ratewise.core.ruled import Ruled
 from ratewise.errors import AdapterError
-from ratewise.keras.schedule import Schedule, at, settled
+from ratewise.keras.schedule import Schedule, at, begun, settled
 
 HIGHEST = {"momentum": 1.0, "beta_1": 0.999999, "weight_decay": float("inf")}
 """Largest value of each hyperparameter; with a beta of 1 Adam divides by zero."""
@@ -34,15 +34,22 @@ class Scheduled:
     schedules: dict[str, core.Schedule]
     given: dict[str, core.Schedule]
     """What the run was given, before any change of plan."""
+    start: int = 0
+    """Which update of the run the optimizer's first one is, after ``fit(initial_epoch=...)``."""
 
     def __init__(self, learning_rate: Any, **settings: Any) -> None:
-        given = settings.pop("given", None)
+        given, start = settings.pop("given", None), settings.pop("start", 0)
+        others = (name for name, value in settings.items() if isinstance(value, (core.Schedule, Ruled)))
+        self._check_names(others)
         schedules = {n: settings[n] for n in self.drives if isinstance(settings.get(n), (core.Schedule, Ruled))}
         schedules = {name: settled(name, schedule, high=HIGHEST[name]) for name, schedule in schedules.items()}
         if isinstance(learning_rate, (core.Schedule, Ruled)):
             learning_rate = Schedule(learning_rate, settings.get("gradient_accumulation_steps") or 1)
+        if isinstance(learning_rate, Schedule):
+            check_accumulation(learning_rate, settings.get("gradient_accumulation_steps"))
         numbers = settings | {name: first(schedule) for name, schedule in schedules.items()}
         super().__init__(learning_rate, **numbers)  # type: ignore[call-arg]  # Keras' class comes next
+        self.start = start
         self.follow(schedules, given)
 
     def follow(self, schedules: dict[str, core.Schedule], given: dict[str, core.Schedule] | None = None) -> None:
@@ -56,14 +63,14 @@ class Scheduled:
             AdapterError: This optimizer has no such hyperparameter to drive.
             ScheduleError: A value is outside what the hyperparameter allows, or a length is not known.
         """
-        for name in schedules:
-            if name not in self.drives:
-                raise AdapterError(
-                    f"keras adapter: {type(self).__name__} cannot follow {name!r}. It drives {', '.join(self.drives)}."
-                )
+        self._check_names(schedules)
         self.schedules = {name: settled(name, s, high=HIGHEST[name]) for name, s in schedules.items()}
         self.given = self.schedules | (given or {})
         self._release()
+
+    def now(self) -> dict[str, core.Schedule]:
+        """Return ``schedules`` as functions of the optimizer's counter."""
+        return {name: begun(schedule, self.start) for name, schedule in self.schedules.items()}
 
     def build(self, variables: Any) -> None:
         with self._bound():  # SGD makes its velocities only if momentum != 0
@@ -82,6 +89,8 @@ class Scheduled:
         config |= {name: schedule.to_dict() for name, schedule in self.schedules.items()}
         if self.given != self.schedules:
             config["given"] = {name: schedule.to_dict() for name, schedule in self.given.items()}
+        if self.start:
+            config["start"] = self.start
         return config
 
     @classmethod
@@ -95,12 +104,19 @@ class Scheduled:
     @contextmanager
     def _bound(self) -> Iterator[None]:
         try:
-            for name, schedule in self.schedules.items():
+            for name, schedule in self.now().items():
                 value = at(schedule, self.iterations)  # type: ignore[attr-defined]  # Keras' counter of updates
                 setattr(self, name, _Momentum(value) if name == "momentum" else value)
             yield
         finally:
             self._release()
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.drives:
+                raise AdapterError(
+                    f"keras adapter: {type(self).__name__} cannot follow {name!r}. It drives {', '.join(self.drives)}."
+                )
 
     def _release(self) -> None:
         """Give every attribute its number back.
@@ -109,6 +125,15 @@ class Scheduled:
         """
         for name, schedule in self.schedules.items():
             setattr(self, name, first(schedule))
+
+
+def check_accumulation(schedule: Schedule, steps: int | None) -> None:
+    """Refuse a schedule that counts other updates than an optimizer with ``gradient_accumulation_steps=steps``."""
+    if schedule.accumulation != (steps or 1):
+        raise AdapterError(
+            f"keras adapter: the schedule's accumulation ({schedule.accumulation}) and the optimizer's "
+            f"gradient_accumulation_steps ({steps}) differ. Write Schedule(lr, accumulation={steps or 1})."
+        )
 
 
 def first(schedule: core.Schedule) -> float:

@@ -18,12 +18,16 @@ RATE = "learning_rate"
 
 
 def changed(held: Schedule, new: Spec, t: int, policy: str, what: str, given: Spec | None = None) -> Schedule:
-    """Return the schedule that goes from ``held`` to ``new`` at update ``t`` as ``ratewise.extend`` does."""
+    """Return the schedule that goes from ``held`` to ``new`` at update ``t`` as ``ratewise.extend`` does.
+
+    ``t`` is the optimizer's counter, here and below; ``new`` counts from the start of the run.
+    """
+    at = t + held.start
     stay = policy in ("keep", "stretch") or _rules(new) == _rules(held.lr)
     if stay:
-        follows, rules, state = extend(base(held.lr), base(new), t, policy), _rules(held.lr), held.state
+        follows, rules, state = extend(base(held.lr), base(new), at, policy), _rules(held.lr), held.state
     else:
-        follows, rules = extend(held.now, base(new), t, policy), _rules(new)
+        follows, rules = extend(held.scaled, base(new), at, policy), _rules(new)
         state = new.init() if isinstance(new, Ruled) else None
     return _turned(held, Ruled(follows, rules) if rules else follows, state, t, what, given)
 
@@ -31,21 +35,21 @@ def changed(held: Schedule, new: Spec, t: int, policy: str, what: str, given: Sp
 def decayed(held: Schedule, t: int, steps: Updates, end: float, shape: str) -> Schedule:
     """Return the schedule that comes down to ``end`` from update ``t`` on; rules go on acting on it."""
     factor = held.lr.factor(held.state) if isinstance(held.lr, Ruled) else 1.0
-    ramp = base(held.lr).decay_from(t, steps, end / factor, shape)
+    ramp = base(held.lr).decay_from(t + held.start, steps, end / factor, shape)
     what = f"decay_now({steps!r}, end={end!r}, shape={shape!r})"
     return _turned(held, _with_rules(ramp, held.lr), held.state, t, what)
 
 
 def scaled(held: Schedule, t: int, factor: float) -> Schedule:
     """Return the schedule that is multiplied by ``factor`` from update ``t`` on."""
-    lr = _with_rules(base(held.lr).scaled_from(t, factor), held.lr)
+    lr = _with_rules(base(held.lr).scaled_from(t + held.start, factor), held.lr)
     return _turned(held, lr, held.state, t, f"scaled_from({factor!r})")
 
 
 def observed(held: Schedule, monitor: str, metric: float, t: int) -> Schedule:
     """Return the schedule after its rules have seen a metric; a cut is recorded."""
     lr: Any = held.lr
-    state = lr.observe(held.state, metric, t)
+    state = lr.observe(held.state, metric, t + held.start)
     if lr.factor(state) == lr.factor(held.state):
         return held.turned(lr, state)
     before_after = zip(lr.rules, held.state, state, strict=True)
@@ -64,16 +68,27 @@ def agreed(held: Schedule, wanted: Schedule, t: int, policy: str | None) -> Sche
         kept.accumulation = wanted.accumulation
         return kept
     if policy is None:
-        raise refused("lr", held.now, wanted.now, t)
+        raise refused("lr", held.scaled, wanted.scaled, t, held.start, (held.lr, wanted.lr))
     return changed(held, wanted.lr, t, policy, f"Follow(..., on_change={policy!r})", given=wanted.lr)
 
 
-def refused(name: str, held: core.Schedule, wanted: core.Schedule, t: int) -> ScheduleChanged:
-    """Return the error for another plan than the one that was followed up to update ``t``, showing both."""
-    table = side_by_side(held, wanted, t, ("followed", "given"))
+def refused(
+    name: str, held: core.Schedule, wanted: core.Schedule, t: int, start: int, specs: tuple[Spec, Spec] | None = None
+) -> ScheduleChanged:  # fmt: skip
+    """Return the error for another plan than the one that was followed up to update ``t``, showing both.
+
+    Curves that agree may still differ in their rules; ``specs`` has these.
+    """
+    table = side_by_side(held, wanted, t + start, ("followed", "given"))
+    if specs is not None and _rules(specs[0]) != _rules(specs[1]):
+        table += "\nTheir rules differ:" + "".join(
+            f"\n  {which}: {' * '.join(map(repr, _rules(spec))) or 'none'}"
+            for which, spec in zip(("followed", "given"), specs, strict=True)
+        )
     ends = " and ".join("endless" if s.steps is None else f"{s.steps} updates" for s in (held, wanted))
+    since = f", the first of them update {start} of the run," if start else ""
     return ScheduleChanged(
-        f"keras adapter: the optimizer has made {t} updates under another {name} schedule than the one given "
+        f"keras adapter: the optimizer has made {t} updates{since} under another {name} schedule than the one given "
         f"(lengths: {ends}).\n{table}\n"
         'Write Follow(..., on_change="keep") to go on with the one that was followed, "switch" to take the given one '
         'from here, or "stretch", "replan" or "rewarm(n)" (see ratewise.extend).'
@@ -104,7 +119,7 @@ def _turned(held: Schedule, lr: Spec, state: Any, t: int, what: str, given: Spec
         "what": what,
         "old": {RATE: held.now(t)},
         "new": {RATE: after.now(t)},
-        "end": lr.steps,
+        "end": after.now.steps,
         "was": held.lr.to_dict(),
     }
     return held.turned(lr, state, given, entry)

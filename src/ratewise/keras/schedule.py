@@ -6,6 +6,7 @@ of the metrics and every change of plan are part of its configuration, because t
 """
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -61,10 +62,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
     ) -> None:  # fmt: skip
         accumulation = checks.whole("keras adapter", "accumulation", accumulation)
         lr = settled_rate(lr, horizon)
-        self._hold(lr, accumulation, _state(lr, state), lr, ())
+        self._hold(lr, accumulation, _state(lr, state), lr, (), 0)
 
     def _hold(
-        self, lr: Spec, accumulation: int, state: Any, given: Spec, history: Iterable[dict[str, Any]]
+        self, lr: Spec, accumulation: int, state: Any, given: Spec, history: Iterable[dict[str, Any]], start: int
     ) -> "Schedule":
         """Take values that have been checked; Keras makes a schedule from its configuration again and again."""
         self.lr, self.accumulation, self.state = lr, accumulation, state
@@ -72,8 +73,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
         """What the run was given, before any change of plan."""
         self.history = tuple(history)
         """Every change of plan and every cut, oldest first; see ``Follow.history``."""
-        self.now: core.Schedule = _scaled(lr, state)
-        """The schedule that the coming updates use, with the factor that the rules have come to."""
+        self.start = start
+        """Which update of ``lr`` the optimizer's first one is, after ``fit(initial_epoch=...)``."""
+        self.scaled: core.Schedule = _scaled(lr, state)
+        """``lr`` with the factor that its rules have come to."""
+        self.now: core.Schedule = begun(self.scaled, start)
+        """The same as a function of the optimizer's counter."""
         return self
 
     def __call__(self, step: Any) -> Any:
@@ -97,10 +102,15 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
         lr = lr if lr == self.lr else settled_rate(lr)
         history = self.history if entry is None else (*self.history, entry)
         given = self.given if given is None else given
-        return Schedule.__new__(Schedule)._hold(lr, self.accumulation, state, given, history)
+        return Schedule.__new__(Schedule)._hold(lr, self.accumulation, state, given, history, self.start)
+
+    def begun(self, start: int) -> "Schedule":
+        """Return the same for an optimizer whose first update is update ``start`` of the run."""
+        return Schedule.__new__(Schedule)._hold(self.lr, self.accumulation, self.state, self.given, self.history, start)
 
     def get_config(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return plain JSON values; warn of a function that no process could read back."""
+        _warn_of_functions(self.lr)
         config: dict[str, Any] = {"lr": self.lr.to_dict(), "accumulation": self.accumulation}
         if self.state is not None:
             config["state"] = [list(state) for state in self.state]
@@ -108,15 +118,30 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
             config["given"] = self.given.to_dict()
         if self.history:
             config["history"] = [dict(entry) for entry in self.history]
+        if self.start:
+            config["start"] = self.start
         return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Schedule":
-        """Return the schedule that ``get_config`` described."""
+        """Return the schedule that ``get_config`` described.
+
+        Raises:
+            ScheduleError: It is not such a description.
+        """
+        if missing := {"lr", "accumulation"} - config.keys():
+            raise ScheduleError(f"keras adapter: a Schedule's configuration needs {' and '.join(sorted(missing))}.")
         lr, state = from_dict(config["lr"]), config.get("state")
         given = from_dict(config["given"]) if "given" in config else lr
         state = state if state is None else _state(lr, state)
-        return cls.__new__(cls)._hold(lr, config["accumulation"], state, given, config.get("history", ()))
+        accumulation = checks.whole("keras adapter", "accumulation", config["accumulation"])
+        history, start = config.get("history", ()), config.get("start", 0)
+        return cls.__new__(cls)._hold(lr, accumulation, state, given, history, start)
+
+
+def begun(schedule: core.Schedule, start: int) -> core.Schedule:
+    """Return the schedule from update ``start`` on."""
+    return schedule.after(start) if start else schedule
 
 
 def at(schedule: core.Schedule, step: Any, accumulation: int = 1) -> Any:
@@ -192,6 +217,13 @@ def _scaled(lr: Spec, state: Any) -> core.Schedule:
         return lr
     factor = lr.factor(state)
     return lr.schedule if factor == 1 else factor * lr.schedule
+
+
+def _warn_of_functions(lr: Spec) -> None:
+    try:
+        from_dict(lr.to_dict())
+    except ScheduleError as error:
+        warnings.warn(f"keras adapter: what is saved with this schedule cannot be loaded. {error}", stacklevel=3)
 
 
 def _number(name: str, value: Any) -> float:
