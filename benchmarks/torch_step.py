@@ -16,8 +16,12 @@ from ratewise.torch import Scheduler
 STEPS, ROUNDS = 1000, 30
 
 
-class Idle(torch.optim.SGD):
+class Idle(torch.optim.Optimizer):
     """An optimizer whose step does nothing, so that what is added to it can be seen."""
+
+    def __init__(self, groups: list[dict[str, object]], lr: float) -> None:
+        """Hold the groups."""
+        super().__init__(groups, {"lr": lr})
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Do nothing."""
