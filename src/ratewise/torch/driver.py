@@ -90,7 +90,7 @@ class Driver:
         """Step post hook."""
         if self._layered and running(optimizer) > 1:
             return
-        if len(args) > 1 or kwargs:  # a closure ran inside the step
+        if kwargs or (len(args) > 1 and args[1] is not None):  # a closure ran inside the step
             self._outside(self.count_and_compare)
             return
         if self._slow or self.apart or is_dynamo_compiling() or getattr(optimizer, "found_inf", None) is not None:
