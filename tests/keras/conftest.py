@@ -5,6 +5,8 @@ After plain SGD weight i is therefore minus the rate that batch i applied, free 
 """
 
 import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -72,6 +74,23 @@ def train():
             data, steps_per_epoch=batches, epochs=epochs, verbose=0, shuffle=False, **fit_arguments
         ).history
         return _weights(model), history
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_on_another_backend():
+    """Return a function that runs all Keras tests on the first or second of the other backends."""
+    import keras
+
+    others = sorted({"tensorflow", "jax", "torch"} - {keras.backend.backend()})
+
+    def run(i):
+        if find_spec(others[i]) is None:
+            pytest.skip(f"{others[i]} is not installed")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent)]
+        environment = os.environ | {"KERAS_BACKEND": others[i], "RATEWISE_INNER": "1"}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     return run
 
