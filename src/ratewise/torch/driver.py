@@ -151,9 +151,7 @@ class Driver:
         if groups is not self.groups or len(groups) != self._size or self.position >= self.limit:
             self._attend(groups)
         if not self.apart:
-            for knob in self.knobs:
-                if not knob.intact(groups):
-                    self.compare(knob, groups)
+            self.compare(groups)
 
     def count_and_compare(self) -> None:
         """Count an update in which code of the user's ran: it may have written rates after they were checked.
@@ -221,9 +219,7 @@ class Driver:
     def verify(self, groups: list[Group]) -> None:
         """See that nothing was written since an update whose outcome is still waiting: resolving it would hide that."""
         if self._pending is not None and not self.regrouped(groups):
-            for knob in self.knobs:
-                if not knob.intact(groups):
-                    self.compare(knob, groups)
+            self.compare(groups)
 
     def resolve(self) -> None:
         """Find out whether the last update happened, where the kernel decided that."""
@@ -246,7 +242,17 @@ class Driver:
         """Whether a CUDA graph is being recorded: a rate written now would be recorded with it as a constant."""
         return self.on_gpu and torch.cuda.is_current_stream_capturing()
 
-    def compare(self, knob: Knob, groups: list[Group]) -> None:
+    def compare(self, groups: list[Group]) -> None:
+        """See that every group holds what was written.
+
+        Raises:
+            ScheduleDetached: Another value was written.
+        """
+        for knob in self.knobs:
+            if not knob.intact(groups):
+                self._excuse(knob, groups)
+
+    def _excuse(self, knob: Knob, groups: list[Group]) -> None:
         """Somebody wrote the hyperparameter: fine if the value is the same, or if the step is a dry one.
 
         Raises:

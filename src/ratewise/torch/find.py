@@ -21,15 +21,13 @@ from ratewise.errors import FinderError, ScheduleDetached, nearest
 from ratewise.finder.batches import Lookahead
 from ratewise.finder.finding import Finding, judged
 from ratewise.finder.sweep import ramp, sweep
-from ratewise.torch.groups import names
+from ratewise.torch.groups import names, unwrapped
 from ratewise.torch.snapshot import Memory, seed_all, silence
 from ratewise.torch.watch import WATCH
 
 METHODS = ("range",)
 
 _SPREAD = ("DistributedDataParallel", "FullyShardedDataParallel", "DTensor")
-
-_WRAPPERS = ("AcceleratedOptimizer", "LightningOptimizer")  # they step the optimizer that they hold
 
 
 def find_lr(
@@ -122,7 +120,7 @@ class TorchTrainable:
                 f"find_lr: accumulation must be an integer of at least 1, got {accumulation!r:.40}"
                 f"{'; step= accumulates by itself, so leave it out' if step else ''}."
             )
-        self._model, self._optimizer = model, _unwrapped(optimizer)
+        self._model, self._optimizer = model, unwrapped(optimizer)
         self._loss, self._step, self._scaler = loss, step, scaler
         self._accumulation, self._autocast = accumulation, autocast
         _check_trainable(model, self._optimizer)
@@ -269,13 +267,6 @@ def _spread(model: nn.Module, parameters: list[Any]) -> bool:
         return False
     kinds = {type(x).__name__ for x in (*model.modules(), *parameters)}
     return torch.distributed.get_world_size() > 1 and not kinds.isdisjoint(_SPREAD)
-
-
-def _unwrapped(optimizer: Any) -> Any:
-    """The optimizer inside Accelerate's and Lightning's; matched by name, as neither may be imported here."""
-    while any(kind.__name__ in _WRAPPERS for kind in type(optimizer).__mro__):
-        optimizer = optimizer.optimizer
-    return optimizer
 
 
 def _ratios(optimizer: Any) -> list[float]:

@@ -24,7 +24,16 @@ BLOCK = 256
 
 Group = dict[str, Any]
 
+_WRAPPERS = ("AcceleratedOptimizer", "LightningOptimizer")  # they step the optimizer that they hold
+
 _LIMITS = {"momentum": (1.0, "at least 0 and below 1"), "beta2": (1.0, "at least 0 and below 1")}
+
+
+def unwrapped(optimizer: Any) -> Any:
+    """Return the optimizer inside Accelerate's and Lightning's; matched by name, as neither may be imported here."""
+    while any(kind.__name__ in _WRAPPERS for kind in type(optimizer).__mro__):
+        optimizer = optimizer.optimizer
+    return optimizer
 
 
 def names(groups: Sequence[Group]) -> list[str]:
@@ -86,7 +95,7 @@ def planned(spec: Spec, groups: Sequence[Group]) -> Plan:
 
 def _check_same(name: str, base: Mapping[str, float], groups: Sequence[Group]) -> None:
     key, index = _place(name, groups)
-    held = [float(group[key] if index is None else group[key][index]) for group in groups]
+    held = [float(_get(group, key, index)) for group in groups]
     if len(set(held)) > 1:
         shown = ", ".join(f"{group!r}: {value:g}" for group, value in list(zip(base, held, strict=True))[:8])
         raise AdapterError(
@@ -99,13 +108,7 @@ def give_back(name: str, groups: Mapping[str, Group], values: Mapping[str, float
     """Write ``values`` by group name, where the groups have such a hyperparameter."""
     key, index = _place(name, list(groups.values()))
     for group in groups.keys() & values.keys():
-        held = groups[group][key]
-        if isinstance(held, torch.Tensor):
-            held.fill_(values[group])
-        elif index is None:
-            groups[group][key] = values[group]
-        else:
-            groups[group][key] = tuple(values[group] if i == index else x for i, x in enumerate(held))
+        _set(groups[group], key, index, values[group])
 
 
 def adopted(plan: Plan, added: Mapping[str, Group], optimizer: Any, rates: Sequence[float]) -> Plan:
@@ -248,25 +251,15 @@ class Knob:
 
     def get(self, group: Group) -> Any:
         """The object that the group holds."""
-        value = group[self.key]
-        return value if self.index is None else value[self.index]
+        return _get(group, self.key, self.index)
 
     def put(self, group: Group, value: Any) -> None:
         """Let the group hold ``value``."""
-        if self.index is None:
-            group[self.key] = value
-        else:
-            pair = list(group[self.key])
-            pair[self.index] = value
-            group[self.key] = tuple(pair)
+        _put(group, self.key, self.index, value)
 
     def set(self, group: Group, value: float) -> None:
         """Give the group the number ``value``, in place where it holds a tensor."""
-        held = self.get(group)
-        if isinstance(held, torch.Tensor):
-            held.fill_(value)
-        else:
-            self.put(group, value)
+        _set(group, self.key, self.index, value)
 
     def _read(self, t: int) -> None:
         """Compute the rows of update ``t`` and of some that follow: about as many as are worth their memory."""
@@ -348,6 +341,24 @@ def _check_tensor(key: str, x: torch.Tensor) -> None:
             f"torch adapter: group[{key!r}] is a tensor that {wrong or f'holds {x.dtype}'}, so no rate can be written "
             "into it. Make it with torch.tensor(0.1)."
         )
+
+
+def _get(group: Group, key: str, index: int | None) -> Any:
+    value = group[key]
+    return value if index is None else value[index]
+
+
+def _put(group: Group, key: str, index: int | None, value: Any) -> None:
+    group[key] = value if index is None else tuple(value if i == index else x for i, x in enumerate(group[key]))
+
+
+def _set(group: Group, key: str, index: int | None, value: float) -> None:
+    """Put the number, in place where a tensor is held."""
+    held = _get(group, key, index)
+    if isinstance(held, torch.Tensor):
+        held.fill_(value)
+    else:
+        _put(group, key, index, value)
 
 
 def _place(name: str, groups: Sequence[Group]) -> tuple[str, int | None]:

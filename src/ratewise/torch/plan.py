@@ -82,10 +82,6 @@ class Plan:
             return 1.0
         return self.scale[group] * (self.base[group] if name == "factor" else 1.0)
 
-    def value(self, name: str, group: str, t: int) -> float:
-        """The value of ``name`` in ``group`` at update ``t``."""
-        return self.schedule(name, group)(t) * self.factor(name, group) * self.multiplier(name, group)  # type: ignore[no-any-return]
-
     def end(self) -> float:
         """How many updates the schedules of the rate have; infinity if one is endless."""
         steps = [rate.steps for rate in self.rates.values()]
@@ -107,7 +103,7 @@ class Plan:
         return replace(self, rules={key: rates[key].observe(s, metric, t) for key, s in self.rules.items()})  # type: ignore[union-attr]
 
     def encoded(self) -> dict[str, Any]:
-        """The plan as plain JSON values; ``decoded`` is its inverse."""
+        """The plan as plain JSON values; ``Saved.plan`` is its inverse."""
         spec = {name: {g: s.to_dict() for g, s in by_group.items()} for name, by_group in self.spec.items()}
         states = {key: [list(state) for state in states] for key, states in self.rules.items()}
         return {"spec": spec, "base": dict(self.base), "lr_scale": dict(self.scale), "rules": states}

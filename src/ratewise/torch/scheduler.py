@@ -33,6 +33,7 @@ from ratewise.torch.groups import (
     names,
     planned,
     separate_tensors,
+    unwrapped,
 )
 from ratewise.torch.plan import Followed, Plan, by_group, check_groups, check_values, plain, read, rules, unruled
 from ratewise.torch.saved import FORMAT, Saved, continued, difference
@@ -40,8 +41,6 @@ from ratewise.torch.watch import WATCH
 
 CLOCKS = ("hooks", "step")
 OVERRUN = ("hold", "error")
-
-_WRAPPERS = ("AcceleratedOptimizer", "LightningOptimizer")  # they step the optimizer that they hold
 
 _REPLACED = (
     "optimizer.param_groups was replaced after the Scheduler was made. Make the Scheduler after whatever wraps or "
@@ -107,7 +106,7 @@ class Scheduler(LRScheduler):
         on_overrun: str = "hold", on_change: str | None = None, scaler: Any = None, restart: bool = False,
     ) -> None:  # fmt: skip
         # LRScheduler.__init__ wraps optimizer.step and counts calls; none of that is wanted here.
-        self.optimizer = _unwrapped(optimizer)
+        self.optimizer = unwrapped(optimizer)
         self.clock = _known("clock", clock, CLOCKS)
         self._on_overrun = _known("on_overrun", on_overrun, OVERRUN)
         self._on_change = None if on_change is None else _policy("Scheduler: on_change", on_change)
@@ -347,9 +346,7 @@ class Scheduler(LRScheduler):
             if self.clock == "hooks" or not all(BASE in group for group in groups):
                 raise self._replaced(groups)
             self._reload()
-        for knob in driver.knobs:
-            if not knob.intact(groups):
-                driver.compare(knob, groups)
+        driver.compare(groups)
         if not driver.apart:
             self._adopt(groups)
 
@@ -709,13 +706,6 @@ def _check_optimizer(optimizer: Any) -> None:
     if isinstance(optimizer, Optimizer):
         raise AdapterError(f"Scheduler: this {kind} has no parameter groups yet. Make the Scheduler after they exist.")
     raise AdapterError(f"Scheduler: needs a torch optimizer, got {kind}.")
-
-
-def _unwrapped(optimizer: Any) -> Any:
-    """The optimizer inside Accelerate's and Lightning's; matched by name, as neither may be imported here."""
-    while any(kind.__name__ in _WRAPPERS for kind in type(optimizer).__mro__):
-        optimizer = optimizer.optimizer
-    return optimizer
 
 
 def _policy(where: str, policy: Any) -> str:

@@ -15,9 +15,6 @@ import torch
 
 from ratewise.errors import AdapterError
 
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
-"""What files of ``torch.save`` are called."""
-
 
 def read(path: str | PathLike[str]) -> Any:
     """Return what ``torch.save`` wrote to ``path``; tensors stay on the disk.
