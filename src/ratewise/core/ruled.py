@@ -351,6 +351,21 @@ class Ruled:
         return {"version": 1, "type": "Ruled", "schedule": _encoded(self.schedule), "rules": rules}
 
 
+def unruled(lr: "Schedule | Ruled") -> Schedule:
+    """Return the schedule without its rules."""
+    return lr.schedule if isinstance(lr, Ruled) else lr
+
+
+def rules_of(lr: "Schedule | Ruled") -> tuple[Rule, ...]:
+    """Return the rules that multiply it, none for a plain schedule."""
+    return lr.rules if isinstance(lr, Ruled) else ()
+
+
+def ruled_like(schedule: Schedule, lr: "Schedule | Ruled") -> "Schedule | Ruled":
+    """Return ``schedule`` with the rules that ``lr`` has."""
+    return Ruled(schedule, lr.rules) if isinstance(lr, Ruled) else schedule
+
+
 def _observed(rule: Rule, state: Any, metric: Any, t: Any, xp: Any) -> State:
     if isinstance(rule.start, Length):
         raise ScheduleError(

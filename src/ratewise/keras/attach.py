@@ -11,9 +11,10 @@ from weakref import WeakKeyDictionary
 import keras
 
 from ratewise.core import schedule as core
+from ratewise.core.ruled import unruled
 from ratewise.errors import AdapterError
 from ratewise.keras.optimizers import SGD, Adam, AdamW, Scheduled
-from ratewise.keras.schedule import Schedule, base
+from ratewise.keras.schedule import Schedule
 
 _SCHEDULED: dict[str, type] = {"SGD": SGD, "Adam": Adam, "AdamW": AdamW}
 
@@ -149,7 +150,7 @@ def begin(optimizer: Any, by: int, epoch: int) -> None:
         AdapterError: A schedule ends before; nothing was changed.
     """
     found, schedules = rate(optimizer), getattr(optimizer, "schedules", {})
-    own = [base(found.lr)] if isinstance(found, Schedule) else []
+    own = [unruled(found.lr)] if isinstance(found, Schedule) else []
     for schedule in (*own, *schedules.values()):
         if by and schedule.steps is not None and by >= schedule.steps:
             raise AdapterError(

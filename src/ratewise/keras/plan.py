@@ -9,9 +9,9 @@ from typing import Any
 from ratewise.core import schedule as core
 from ratewise.core.change import extend, side_by_side
 from ratewise.core.horizon import Updates
-from ratewise.core.ruled import Ruled
+from ratewise.core.ruled import Ruled, ruled_like, rules_of, unruled
 from ratewise.errors import AdapterError, ScheduleChanged
-from ratewise.keras.schedule import Schedule, Spec, base
+from ratewise.keras.schedule import Schedule, Spec
 
 RATE = "learning_rate"
 """What the rate is called in history, logs and the record of changes, as Keras calls it."""
@@ -23,11 +23,11 @@ def changed(held: Schedule, new: Spec, t: int, policy: str, what: str, given: Sp
     ``t`` is the optimizer's counter, here and below; ``new`` counts from the start of the run.
     """
     at = t + held.start
-    stay = policy in ("keep", "stretch") or _rules(new) == _rules(held.lr)
+    stay = policy in ("keep", "stretch") or rules_of(new) == rules_of(held.lr)
     if stay:
-        follows, rules, state = extend(base(held.lr), base(new), at, policy), _rules(held.lr), held.state
+        follows, rules, state = extend(unruled(held.lr), unruled(new), at, policy), rules_of(held.lr), held.state
     else:
-        follows, rules = extend(held.scaled, base(new), at, policy), _rules(new)
+        follows, rules = extend(held.scaled, unruled(new), at, policy), rules_of(new)
         state = new.init() if isinstance(new, Ruled) else None
     return _turned(held, Ruled(follows, rules) if rules else follows, state, t, what, given)
 
@@ -35,14 +35,14 @@ def changed(held: Schedule, new: Spec, t: int, policy: str, what: str, given: Sp
 def decayed(held: Schedule, t: int, steps: Updates, end: float, shape: str) -> Schedule:
     """Return the schedule that comes down to ``end`` from update ``t`` on; rules go on acting on it."""
     factor = held.lr.factor(held.state) if isinstance(held.lr, Ruled) else 1.0
-    ramp = base(held.lr).decay_from(t + held.start, steps, end / factor, shape)
+    ramp = unruled(held.lr).decay_from(t + held.start, steps, end / factor, shape)
     what = f"decay_now({steps!r}, end={end!r}, shape={shape!r})"
-    return _turned(held, _with_rules(ramp, held.lr), held.state, t, what)
+    return _turned(held, ruled_like(ramp, held.lr), held.state, t, what)
 
 
 def scaled(held: Schedule, t: int, factor: float) -> Schedule:
     """Return the schedule that is multiplied by ``factor`` from update ``t`` on."""
-    lr = _with_rules(base(held.lr).scaled_from(t + held.start, factor), held.lr)
+    lr = ruled_like(unruled(held.lr).scaled_from(t + held.start, factor), held.lr)
     return _turned(held, lr, held.state, t, f"scaled_from({factor!r})")
 
 
@@ -80,9 +80,9 @@ def refused(
     Curves that agree may still differ in their rules; ``specs`` has these.
     """
     table = side_by_side(held, wanted, t + start, ("followed", "given"))
-    if specs is not None and _rules(specs[0]) != _rules(specs[1]):
+    if specs is not None and rules_of(specs[0]) != rules_of(specs[1]):
         table += "\nTheir rules differ:" + "".join(
-            f"\n  {which}: {' * '.join(map(repr, _rules(spec))) or 'none'}"
+            f"\n  {which}: {' * '.join(map(repr, rules_of(spec))) or 'none'}"
             for which, spec in zip(("followed", "given"), specs, strict=True)
         )
     ends = " and ".join("endless" if s.steps is None else f"{s.steps} updates" for s in (held, wanted))
@@ -123,11 +123,3 @@ def _turned(held: Schedule, lr: Spec, state: Any, t: int, what: str, given: Spec
         "was": held.lr.to_dict(),
     }
     return held.turned(lr, state, given, entry)
-
-
-def _rules(lr: Spec) -> tuple[Any, ...]:
-    return lr.rules if isinstance(lr, Ruled) else ()
-
-
-def _with_rules(schedule: core.Schedule, lr: Spec) -> Spec:
-    return Ruled(schedule, lr.rules) if isinstance(lr, Ruled) else schedule

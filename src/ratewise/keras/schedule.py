@@ -190,11 +190,6 @@ def settled_rate(lr: Any, horizon: Horizon | int | None = None) -> Spec:
     return ruled
 
 
-def base(lr: Spec) -> core.Schedule:
-    """Return the schedule without its rules."""
-    return lr.schedule if isinstance(lr, Ruled) else lr
-
-
 def _state(lr: Spec, state: Any) -> Any:
     """The state of the rules, as tuples of numbers; None without rules."""
     if not isinstance(lr, Ruled):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ratewise.core import checks
 from ratewise.core.horizon import Horizon
-from ratewise.core.ruled import Rule, Ruled
+from ratewise.core.ruled import Rule, Ruled, unruled
 from ratewise.core.schedule import Schedule
 from ratewise.core.shapes import Constant
 from ratewise.errors import AdapterError, ScheduleError
@@ -49,18 +49,13 @@ def settled(where: str, name: str, value: Any, horizon: Horizon | int | None = N
     if horizon is not None:
         followed = followed.over(horizon)
     try:
-        plain(followed).values(0, 0)
+        unruled(followed).values(0, 0)
         if isinstance(followed, Ruled):
             followed.observe(followed.init(), 0.0, 0)
     except ScheduleError as error:
         raise ScheduleError(f"{where}: {name}: {error} Or give {where}(..., horizon=1000).") from None
-    _check(where, name, plain(followed))
+    _check(where, name, unruled(followed))
     return followed
-
-
-def plain(followed: Followed) -> Schedule:
-    """The schedule without its rules."""
-    return followed.schedule if isinstance(followed, Ruled) else followed
 
 
 def _number(where: str, name: str, value: Any) -> float:

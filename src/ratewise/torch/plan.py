@@ -13,7 +13,7 @@ from typing import Any
 
 from ratewise.core import checks
 from ratewise.core.horizon import Horizon
-from ratewise.core.ruled import Rule, Ruled
+from ratewise.core.ruled import Rule, Ruled, rules_of, unruled
 from ratewise.core.schedule import Schedule
 from ratewise.core.shapes import Constant
 from ratewise.errors import AdapterError, ScheduleError, nearest
@@ -94,7 +94,7 @@ class Plan:
     def with_rates(self, rates: dict[str, Followed]) -> "Plan":
         """The plan with another learning rate; rules that stay keep their state."""
         was, key = self.rates, self.kind
-        kept = {g: self.rules[g] for g, rate in rates.items() if g in self.rules and rules(rate) == rules(was[g])}
+        kept = {g: self.rules[g] for g, rate in rates.items() if g in self.rules and rules_of(rate) == rules_of(was[g])}
         return replace(self, spec={**self.spec, key: rates}, rules=kept)
 
     def observed(self, metric: Any, t: int) -> "Plan":
@@ -115,16 +115,6 @@ class Plan:
         if "factor" not in self.spec:
             del decisive["base"]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-
-def unruled(followed: Followed) -> Schedule:
-    """The schedule without its rules."""
-    return followed.schedule if isinstance(followed, Ruled) else followed
-
-
-def rules(followed: Followed) -> tuple[Any, ...]:
-    """The rules that multiply it, none for a plain schedule."""
-    return followed.rules if isinstance(followed, Ruled) else ()
 
 
 def read(given: Mapping[str, Any], horizon: Horizon | None) -> Spec:

@@ -13,10 +13,10 @@ from typing import Any
 from ratewise.core import checks
 from ratewise.core.change import extend, side_by_side
 from ratewise.core.parse import from_dict
-from ratewise.core.ruled import Ruled
+from ratewise.core.ruled import ruled_like, rules_of, unruled
 from ratewise.core.schedule import Schedule
 from ratewise.errors import AdapterError, ScheduleError
-from ratewise.torch.plan import ALL, ORDER, Followed, Plan, rules, unruled
+from ratewise.torch.plan import ALL, ORDER, Followed, Plan
 
 FORMAT = 2
 """Version of ``state_dict``. Format 1 had no rules, and its parts were no texts."""
@@ -240,30 +240,28 @@ def _joined(old: Plan, new: Plan, name: str, group: str, t: int, policy: str) ->
     """What ``name`` follows in ``group`` from now on, and the state of its rules if they go on."""
     was, wanted = old.followed(name, group), new.followed(name, group)
     before, after = unruled(was), unruled(wanted)
-    state = old.rules.get(group, old.rules.get(ALL)) if rules(was) else None
+    state = old.rules.get(group, old.rules.get(ALL)) if rules_of(was) else None
     if policy == "keep":
         ended = after.steps is not None and t >= after.steps
-        return _ruled(before if ended or before.steps == after.steps else extend(before, after, t, policy), was), state
-    stays = rules(was) == rules(wanted)
+        return ruled_like(
+            before if ended or before.steps == after.steps else extend(before, after, t, policy), was
+        ), state
+    stays = rules_of(was) == rules_of(wanted)
     unit = _units(old, new, name)[list(new.base).index(group)]
     if policy == "switch":
         ended = after.steps is not None and t >= after.steps
         past = before if unit is None else _times(before, unit)
-        return _ruled(
+        return ruled_like(
             after if ended or past == after else extend(before, after, t, policy), wanted
         ), state if stays else None
     if unit is None:
         raise AdapterError(f"Scheduler: {policy!r} needs a base rate and lr_scale above 0 in group {group!r}.")
     past = _times(before, unit if stays else unit * old.factor(name, group))
-    return _ruled(after if past == after else extend(past, after, t, policy), wanted), state if stays else None
+    return ruled_like(after if past == after else extend(past, after, t, policy), wanted), state if stays else None
 
 
 def _times(schedule: Schedule, factor: float) -> Schedule:
     return schedule if factor == 1.0 else factor * schedule
-
-
-def _ruled(schedule: Schedule, like: Followed) -> Followed:
-    return Ruled(schedule, like.rules) if isinstance(like, Ruled) else schedule
 
 
 def difference(saved: Saved, new: Plan, t: int) -> str:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ratewise.core import checks
 from ratewise.core.change import check_policy
 from ratewise.core.horizon import Horizon, Updates
-from ratewise.core.ruled import Ruled
+from ratewise.core.ruled import Ruled, ruled_like, rules_of, unruled
 from ratewise.core.schedule import Schedule
 from ratewise.errors import AdapterError, ScheduleChanged, ScheduleDetached, ScheduleError, nearest
 from ratewise.torch.backoffs import Backoffs
@@ -35,7 +35,7 @@ from ratewise.torch.groups import (
     separate_tensors,
     unwrapped,
 )
-from ratewise.torch.plan import Followed, Plan, by_group, check_groups, check_values, plain, read, rules, unruled
+from ratewise.torch.plan import Followed, Plan, by_group, check_groups, check_values, plain, read
 from ratewise.torch.saved import FORMAT, Saved, continued, difference
 from ratewise.torch.watch import WATCH
 
@@ -475,7 +475,7 @@ class Scheduler(LRScheduler):
         if [plan.factor(plan.kind, g) for g in plan.base] == [self._plan.factor(plan.kind, g) for g in plan.base]:
             self._plan = plan
             return
-        acting = {repr(rule) for key in plan.rules for rule in rules(plan.rates[key])}
+        acting = {repr(rule) for key in plan.rules for rule in rules_of(plan.rates[key])}
         self._turn(plan, t, f"{' and '.join(sorted(acting))} after the metric {number!r}")
 
     def change(self, new: Any, policy: str) -> None:
@@ -530,7 +530,7 @@ class Scheduler(LRScheduler):
             made = rate.factor(self._plan.rules[key]) if isinstance(rate, Ruled) else 1.0
             schedule: Schedule = turned(unruled(rate), made)
             check_values(self._plan.kind, schedule)
-            rates[key] = Ruled(schedule, rate.rules) if isinstance(rate, Ruled) else schedule
+            rates[key] = ruled_like(schedule, rate)
         self._turn(self._plan.with_rates(rates), t, what)
 
     def _turn(self, plan: Plan, t: int, what: str) -> None:
