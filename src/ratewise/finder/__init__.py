@@ -5,7 +5,8 @@ Nothing here knows a framework: curves and rules are numbers, and training is a 
 """
 
 from ratewise.finder.batches import Lookahead as Lookahead
-from ratewise.finder.finding import Finding as Finding, judged as judged
+from ratewise.finder.find import find as find
+from ratewise.finder.finding import Finding as Finding, judged as judged, weighed as weighed
 from ratewise.finder.rules import (
     PRESETS as PRESETS,
     debiased as debiased,
@@ -18,4 +19,11 @@ from ratewise.finder.rules import (
     suggestions as suggestions,
     valley as valley,
 )
-from ratewise.finder.sweep import Curve as Curve, Trainable as Trainable, ramp as ramp, sweep as sweep
+from ratewise.finder.sweep import (
+    Curve as Curve,
+    Trainable as Trainable,
+    one_by_one as one_by_one,
+    ramp as ramp,
+    sweep as sweep,
+)
+from ratewise.finder.trials import Trials as Trials, compressed as compressed, probe as probe

@@ -1,4 +1,4 @@
-"""What a range test says: a rate and a range, or why there is none. Pure functions of the curve."""
+"""What a probe or a range test says: a rate and a range, or why there is none. Pure functions of what was measured."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 from ratewise.core.text import plot
 from ratewise.finder.rules import suggestions
 from ratewise.finder.sweep import FEWEST, Curve
+from ratewise.finder.trials import Best, Trials, located
 
 BROKEN = "lightning-as-shipped"
 """Left out where rules are compared with each other: it differentiates on the wrong axis."""
@@ -20,16 +21,17 @@ class Finding:
     """The result of a finder.
 
     Args:
-        low: Lowest rate of the range that trains; None where the finder declines, as are ``high`` and ``suggestion``.
+        low: Lowest rate of the range: of a probe, what one standard error does not tell from the best; of a range test,
+            what trains. None where the finder declines, as are ``high`` and ``suggestion``.
         high: Highest rate of that range.
-        suggestion: The rate to begin with, in the range.
-        ceiling: The last rate before the loss diverged; None if it did not. Measured in the sweep, not computed
-            from curvature.
+        suggestion: The highest rate of the schedule to use, in the range.
+        ceiling: The rate at which curvature makes the first updates unstable; None if that could not be computed.
         reason: Why this rate, or why none.
-        curve: What was measured.
-        rules: What each known rule suggests for this curve, None where it finds nothing.
+        curve: What was measured: the ``Trials`` of a probe, the ``Curve`` of a range test.
+        rules: What each known rule suggests for a range test, None where it finds nothing.
         cost: ``updates`` and ``batches`` that it took.
-        valid_for: The circumstances of the sweep: with others the rate may be another.
+        valid_for: The circumstances: with others the rate may be another.
+        stable: The largest rate that was seen to train; None if none was.
     """
 
     low: float | None
@@ -37,10 +39,11 @@ class Finding:
     suggestion: float | None
     ceiling: float | None
     reason: str
-    curve: Curve
+    curve: Curve | Trials
     rules: Mapping[str, float | None]
     cost: Mapping[str, int]
     valid_for: Mapping[str, Any] = field(default_factory=dict)
+    stable: float | None = None
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -54,17 +57,10 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON values; a loss that is not finite becomes None."""
-        losses = [loss if math.isfinite(loss) else None for loss in self.curve.losses]
-        names = ("low", "high", "suggestion", "ceiling", "reason")
+        names = ("low", "high", "suggestion", "ceiling", "stable", "reason")
         return {
             **{name: getattr(self, name) for name in names},
-            "curve": {
-                "rates": list(self.curve.rates),
-                "losses": losses,
-                "smoothed": self.curve.smoothed,
-                "planned": self.curve.planned,
-                "stopped": self.curve.stopped,
-            },
+            "curve": self.curve.to_dict(),
             "rules": dict(self.rules),
             "cost": dict(self.cost),
             "valid_for": dict(self.valid_for),
@@ -75,6 +71,8 @@ class Finding:
 
         What rises above twice the fall is cut off, so that the fall can be seen.
         """
+        if isinstance(self.curve, Trials):
+            return str(self)
         losses = self.curve.smoothed
         if len(losses) < 2:
             return self.reason
@@ -90,8 +88,10 @@ class Finding:
         return f"{self.suggestion:.3g} ({self.low:.3g} to {self.high:.3g}): {self.reason}"
 
 
-def judged(curve: Curve, cost: Mapping[str, int], valid_for: Mapping[str, Any]) -> Finding:
-    """Return what the curve says.
+def judged(
+    curve: Curve, cost: Mapping[str, int], valid_for: Mapping[str, Any], ceiling: float | None = None
+) -> Finding:
+    """Return what the curve of a range test says.
 
     The suggestion is a tenth of the rate of the lowest smoothed loss, which does not hang on slopes, as noise decides
     those. It never lies in the last tenth before divergence: if the loss diverges at update d of the sweep, it is at
@@ -99,11 +99,11 @@ def judged(curve: Curve, cost: Mapping[str, int], valid_for: Mapping[str, Any]) 
     """
     rules = suggestions(curve.rates, curve.losses, curve.planned)
     d = diverged_at(curve)
-    ceiling = curve.rates[d - 1] if d else None
+    stable = curve.rates[d - 1] if d else None
     refusal = refused(curve, d)
     suggestion = rules["minimum"]
     if refusal or suggestion is None:
-        return Finding(None, None, None, ceiling, refusal or _TOO_SHORT, curve, rules, cost, valid_for)
+        return Finding(None, None, None, ceiling, refusal or _TOO_SHORT, curve, rules, cost, valid_for, stable)
     losses = curve.finite[:d]
     means, width = _means(losses)
     start, best = _start(curve), min(means)
@@ -116,7 +116,76 @@ def judged(curve: Curve, cost: Mapping[str, int], valid_for: Mapping[str, Any]) 
     low = min(curve.rates[begun + width // 2], suggestion)
     high = max(min(curve.rates[bottom + width // 2], limit), suggestion)
     reason = _praise(curve, d, (start, best), capped, rules)
-    return Finding(low, high, suggestion, ceiling, reason, curve, rules, cost, valid_for)
+    return Finding(low, high, suggestion, ceiling, reason, curve, rules, cost, valid_for, stable)
+
+
+EXPONENT = 0.45
+"""By how much the best rate of a longer run is lower: it goes with (updates)^-0.45, for held-out loss."""
+
+
+def weighed(
+    trials: Trials, rules: Mapping[str, float | None], cost: Mapping[str, int], valid_for: Mapping[str, Any],
+    ceiling: float | None = None,
+) -> Finding:  # fmt: skip
+    """Return what a probe says.
+
+    The suggestion is the best rate of the short runs times (updates of a short run / horizon)^0.45, as is its range.
+    It is at most nine tenths of the largest rate that trained, if a larger one did not.
+    """
+    best = located(trials)
+    refusal = undecided(trials, best)
+    if refusal or best is None:
+        return Finding(None, None, None, ceiling, refusal, trials, rules, cost, valid_for, trials.stable)
+    factor = (trials.updates / trials.horizon) ** EXPONENT
+    limit = math.inf if trials.stable in (None, trials.rates[-1]) else 0.9 * (trials.stable or 0.0)
+    suggestion, low, high = (min(rate * factor, limit) for rate in (best.rate, best.low, best.high))
+    return Finding(
+        low, high, suggestion, ceiling, _account(trials, best, factor), trials, rules, cost, valid_for, trials.stable
+    )  # fmt: skip
+
+
+def undecided(trials: Trials, best: Best | None) -> str:
+    """Return why a probe suggests nothing; empty if it can."""
+    low, high = trials.rates[0] if trials.rates else 0.0, trials.rates[-1] if trials.rates else 0.0
+    if not math.isfinite(trials.start):
+        return (
+            f"The held-out loss is {trials.start} before any training, so no rate can be suggested. "
+            "Check the data and the loss first."
+        )
+    if best is None:
+        return (
+            f"Every rate from {low:.3g} to {high:.3g} diverged within {trials.updates} updates. Begin lower, for "
+            f"example low={low / 1000:.3g}; if it diverges there too, check the data and the loss."
+        )
+    if best.gain <= max(2 * best.error, 1e-4 * abs(trials.start)):
+        return (
+            f"No signal: in {trials.updates} updates no rate lowered the held-out loss of {trials.start:.4g} by more "
+            f"than its noise (best: {best.gain:.2g} +- {best.error:.2g}). Near the end of a training, or when "
+            "fine-tuning, that is usual: give longer probes with steps=, or more held_out= batches."
+        )
+    if trials.stopped:
+        further = f"low={low / 1000:.3g}" if trials.stopped == "low" else f"high={high * 1000:.3g}"
+        return (
+            f"The held-out loss was lowest at the {trials.stopped}est rate that may be tried "
+            f"({low if trials.stopped == 'low' else high:.3g}), so where it is best is not seen. Give {further}."
+        )
+    if best.disagreement > 1.5:
+        return (
+            f"Too noisy: the seeds disagree on the best rate by {best.disagreement:.1f} octaves (standard error). Use "
+            "more seeds=, more held_out= batches, or longer probes with steps=."
+        )
+    return ""
+
+
+def _account(trials: Trials, best: Best, factor: float) -> str:
+    """How the suggestion of a probe came about."""
+    lowest = min(loss for loss in trials.losses if math.isfinite(loss))
+    runs = sum(map(len, trials.scores))
+    shift = f", times {factor:.2f} for {trials.horizon} updates" if factor != 1 else ""
+    return (
+        f"{runs} runs of the whole schedule in {trials.updates} updates: the held-out loss, {trials.start:.4g} before, "
+        f"was lowest ({lowest:.4g}) near {best.rate:.3g}{shift}."
+    )
 
 
 def diverged_at(curve: Curve) -> int | None:

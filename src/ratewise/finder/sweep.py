@@ -4,9 +4,9 @@ Nothing here knows a framework. A framework gives a ``Trainable``, which the swe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ratewise.errors import FinderError, nearest
 from ratewise.finder.rules import debiased
@@ -18,7 +18,22 @@ SPACINGS = ("geometric", "linear")
 
 
 class Trainable(Protocol):
-    """A model in training, as the sweep drives it."""
+    """A model in training, as the finder drives it: what each framework provides."""
+
+    @property
+    def planned(self) -> "tuple[Any, int, int] | None":
+        """What it follows now: schedule, updates of the whole run, updates made; None if that is not known."""
+
+    @property
+    def cost(self) -> Mapping[str, int]:
+        """``updates`` and ``batches`` so far."""
+
+    @property
+    def valid_for(self) -> Mapping[str, Any]:
+        """Optimizer, weight decay, batch size, and whatever else the rate hangs on."""
+
+    def prepare(self, updates: int) -> None:
+        """Get ready to score: keep held-out batches aside, and have batches for runs of so many updates."""
 
     def start(self, seed: int) -> None:
         """Go to the state that was found, fix everything random by ``seed``, and begin the batches anew."""
@@ -26,8 +41,27 @@ class Trainable(Protocol):
     def step(self, rate: float) -> float:
         """Make one update at ``rate`` and return the loss before it."""
 
+    def score(self) -> float:
+        """Return the mean held-out loss, without a trace of it in the training."""
+
+    def scores(self, rows: Sequence[Sequence[float]], seed: int) -> Sequence[float]:
+        """Train one candidate per row of rates and return its score, as ``one_by_one`` does; all at once if it can."""
+
+    def ceiling(self, seed: int) -> float | None:
+        """Return the rate at which the curvature at the state that was found makes training unstable, if known."""
+
     def restore(self) -> None:
-        """Put back everything as it was found. Called exactly once, at the end, whatever happened before."""
+        """Put back everything as it was found; may be called more than once."""
+
+
+def one_by_one(trainable: Trainable, rows: Sequence[Sequence[float]], seed: int) -> list[float]:
+    """Train and score one candidate after the other; nan for one whose training loss is not finite."""
+    scores = []
+    for row in rows:
+        trainable.start(seed)
+        finite = all(math.isfinite(trainable.step(rate)) for rate in row)
+        scores.append(trainable.score() if finite else math.nan)
+    return scores
 
 
 @dataclass(frozen=True)
@@ -56,6 +90,16 @@ class Curve:
     def smoothed(self) -> list[float]:
         """The debiased running mean of the finite losses."""
         return debiased(self.finite)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values; a loss that is not finite becomes None."""
+        return {
+            "rates": list(self.rates),
+            "losses": [loss if math.isfinite(loss) else None for loss in self.losses],
+            "smoothed": self.smoothed,
+            "planned": self.planned,
+            "stopped": self.stopped,
+        }
 
 
 def ramp(low: float, high: float, steps: int, spacing: str = "geometric") -> list[float]:
@@ -113,19 +157,29 @@ def sweep(trainable: Trainable, rates: Sequence[float], seed: int = 0, stop: flo
         seed: Fixes what is random in the model and in the order of batches.
         stop: How many times the lowest loss counts as diverged, above 1.
     """
-    if not stop > 1:
-        raise FinderError(f"finder: stop must be above 1, got {stop!r:.40}. 4 is usual.")
-    losses: list[float] = []
-    stopped = ""
+    check_stop(stop)
     try:
-        trainable.start(seed)
-        for rate in rates:
-            losses.append(float(trainable.step(rate)))
-            stopped = _verdict(losses, stop)
-            if stopped:
-                break
+        return swept(trainable, rates, seed, stop)
     finally:
         trainable.restore()
+
+
+def check_stop(stop: float) -> None:
+    """Refuse a threshold that every loss exceeds."""
+    if not (isinstance(stop, (int, float)) and stop > 1):
+        raise FinderError(f"finder: stop must be above 1, got {stop!r:.40}. 4 is usual.")
+
+
+def swept(trainable: Trainable, rates: Sequence[float], seed: int, stop: float) -> Curve:
+    """``sweep`` without restoring."""
+    losses: list[float] = []
+    stopped = ""
+    trainable.start(seed)
+    for rate in rates:
+        losses.append(float(trainable.step(rate)))
+        stopped = _verdict(losses, stop)
+        if stopped:
+            break
     return Curve(tuple(rates[: len(losses)]), tuple(losses), len(rates), stopped)
 
 

@@ -1,0 +1,87 @@
+"""What every framework's ``find_lr`` does with its ``Trainable``: check, measure, judge, and put everything back."""
+
+import math
+from typing import Any
+
+from ratewise.core.horizon import Horizon
+from ratewise.errors import FinderError, nearest
+from ratewise.finder.finding import Finding, judged, weighed
+from ratewise.finder.rules import suggestions
+from ratewise.finder.sweep import Trainable, check_stop, ramp, swept
+from ratewise.finder.trials import compressed, length, probe
+
+METHODS = ("probe", "range")
+
+UNKNOWN_HORIZON = 400
+"""Updates for which a rate is sought where nobody says how many there will be: the shortest run with 50 to a probe."""
+
+
+def find(
+    trainable: Trainable, *, method: str = "probe", schedule: Any = None, horizon: Any = None, low: float = 1e-7,
+    high: float = 10.0, steps: int | None = None, spacing: str = "geometric", stop: float = 4.0, seeds: int = 3,
+    seed: int = 0,
+) -> Finding:  # fmt: skip
+    """Find a rate for ``trainable``, and restore it whatever happens. Arguments as for ``ratewise.torch.find_lr``.
+
+    Raises:
+        FinderError: An argument is not usable, or an update raised.
+    """
+    _check(method, schedule, horizon, seeds, seed)
+    check_stop(stop)
+    sweeping = steps if method == "range" and steps is not None else 100
+    rates = ramp(low, high, sweeping, spacing)
+    if method == "range":
+        try:
+            curve = swept(trainable, rates, seed, stop)
+            return judged(curve, trainable.cost, trainable.valid_for, trainable.ceiling(seed))
+        finally:
+            trainable.restore()
+    planned, length_of_run, begin = _planned(trainable, schedule, horizon)
+    left = length_of_run - begin
+    if left < 1:
+        raise FinderError(
+            f"find_lr: the training stands at update {begin}, at the end of its horizon of {length_of_run}. Give the "
+            "schedule= and horizon= of what comes."
+        )
+    if steps is not None and not (type(steps) is int and 1 <= steps <= left):
+        raise FinderError(
+            f"find_lr: steps must be a whole number from 1 to the {left} updates of the horizon, got {steps!r:.40}."
+        )
+    shape = compressed(planned, length_of_run, length(left, steps), begin)
+    try:
+        trainable.prepare(max(len(shape), sweeping))
+        curve = swept(trainable, rates, seed, stop)
+        rules = suggestions(curve.rates, curve.losses, curve.planned)
+        trials = probe(trainable.scores, shape, left, low, high, centre=rules["minimum"], seeds=seeds, seed=seed)
+        valid_for = {**trainable.valid_for, "schedule": repr(planned), "horizon": left}
+        return weighed(trials, rules, trainable.cost, valid_for, trainable.ceiling(seed))
+    finally:
+        trainable.restore()
+
+
+def _planned(trainable: Trainable, schedule: Any, horizon: Any) -> tuple[Any, int, int]:
+    """The schedule that will be used, the updates of the whole run, and where it stands.
+
+    Of an attached ``Scheduler``, where nothing is given; else a new run begins.
+    """
+    attached = trainable.planned
+    if schedule is None and horizon is None and attached is not None:
+        return attached
+    known = Horizon.of(horizon).total_steps if horizon is not None else getattr(schedule, "steps", None)
+    if known is None:
+        return schedule, UNKNOWN_HORIZON, 0
+    return schedule, math.ceil(known), 0
+
+
+def _check(method: str, schedule: Any, horizon: Any, seeds: int, seed: int) -> None:
+    if method not in METHODS:
+        raise FinderError(
+            f"find_lr: method must be 'probe' or 'range', got {method!r:.40}.{nearest(str(method)[:40], METHODS)}"
+        )
+    if method == "range" and (schedule is not None or horizon is not None):
+        raise FinderError(
+            'find_lr: a range test knows neither schedule= nor horizon=. Leave them out, or use method="probe".'
+        )
+    for name, value, least in (("seeds", seeds, 1), ("seed", seed, 0)):
+        if type(value) is not int or value < least:
+            raise FinderError(f"find_lr: {name} must be an integer of at least {least}, got {value!r:.40}.")
