@@ -62,7 +62,7 @@ class Training:
         return loss
 
     def find(self, **settings):
-        settings.setdefault("step", self.update)
+        settings = {"method": "range", "step": self.update, **settings}
         return find_lr(self.model, self.optimizer, batches=self.loader, scaler=self.scaler, **settings)
 
 
@@ -118,7 +118,7 @@ def raising_inside_the_step(run: Training) -> None:
             raise ValueError("a broken pipe")
         return run.update(batch)
 
-    with pytest.raises(FinderError, match=r"update 30 of the sweep, at the rate .*, raised ValueError: a broken pipe"):
+    with pytest.raises(FinderError, match=r"update 30, at the rate .*, raised ValueError: a broken pipe"):
         run.find(step=update)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from ratewise import Plateau, linear_decay
+from ratewise import Constant, Linear, Plateau, linear_decay
 from ratewise.errors import AdapterError, FinderError
 from ratewise.finder import Lookahead, ramp
 from ratewise.torch import Scheduler, find_lr
@@ -21,7 +21,7 @@ INPUTS = torch.randn(256, 8)
 TARGETS = (INPUTS[:, :4] + 0.2 * torch.randn(256, 4)).argmax(1)
 BATCHES = list(zip(INPUTS.split(16), TARGETS.split(16), strict=True))
 LOADER = DataLoader(TensorDataset(INPUTS, TARGETS), 16, shuffle=True)
-SHORT = {"steps": 30, "low": 1e-4}
+SHORT = {"method": "range", "steps": 30, "low": 1e-4}
 
 
 def training(make=torch.optim.Adam, **settings):
@@ -166,7 +166,7 @@ def test_accumulation_is_one_update_of_the_large_batch() -> None:
         model = nn.Linear(8, 4).double()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         doubled = [(x.double(), y) for x, y in batches]
-        settings = {"accumulation": accumulation, "high": 1e5}
+        settings = {"method": "range", "accumulation": accumulation, "high": 1e5}
         findings.append(find_lr(model, optimizer, functional.cross_entropy, doubled, **settings))
     assert findings[0].curve.losses == pytest.approx(findings[1].curve.losses, rel=1e-9)
     assert findings[0].valid_for["examples_per_update"] == findings[1].valid_for["examples_per_update"] == 32
@@ -216,7 +216,7 @@ def test_a_model_in_eval_mode_is_swept_in_train_mode_and_a_frozen_part_stays_fro
 def test_it_can_be_called_where_gradients_are_off() -> None:
     model, optimizer = training()
     with torch.no_grad():
-        finding = find_lr(model, optimizer, functional.cross_entropy, BATCHES)
+        finding = find_lr(model, optimizer, functional.cross_entropy, BATCHES, method="range")
     assert finding.suggestion is not None
 
 
@@ -224,7 +224,7 @@ def test_it_can_be_called_where_gradients_are_off() -> None:
 def test_a_fresh_model_gets_a_rate_that_trains(make) -> None:
     model, optimizer = training(make)
     before = content(model, optimizer)
-    finding = find_lr(model, optimizer, functional.cross_entropy, LOADER, high=1e4)
+    finding = find_lr(model, optimizer, functional.cross_entropy, LOADER, method="range", high=1e4)
     assert same(before, content(model, optimizer))
     assert finding.suggestion is not None, finding.reason
     for group in optimizer.param_groups:
@@ -288,7 +288,7 @@ def test_a_batch_may_be(shape: str) -> None:
     torch.manual_seed(1)
     model = Named()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    finding = find_lr(model, optimizer, loss, [form(x, y) for x, y in BATCHES], steps=20)
+    finding = find_lr(model, optimizer, loss, [form(x, y) for x, y in BATCHES], method="range", steps=20)
     assert len(set(finding.curve.losses)) >= 19
     assert finding.valid_for["examples_per_update"] == 16
 
@@ -296,7 +296,7 @@ def test_a_batch_may_be(shape: str) -> None:
 def test_a_model_that_writes_into_its_input_does_not_spoil_the_batches() -> None:
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(8, 4))
     kept = [x.clone() for x, _ in BATCHES]
-    find_lr(model, torch.optim.SGD(model.parameters(), lr=0.1), functional.cross_entropy, BATCHES, steps=20)
+    find_lr(model, torch.optim.SGD(model.parameters(), lr=0.1), functional.cross_entropy, BATCHES, method="range", steps=20)
     assert all(torch.equal(a, x) for a, (x, _) in zip(kept, BATCHES, strict=True))
 
 
@@ -366,7 +366,7 @@ def test_under_accelerate() -> None:
     model, optimizer, loader = accelerator.prepare(*training(), LOADER)
     scheduler = Scheduler(optimizer, linear_decay(0.01), horizon=100)
     before = content(model, optimizer)
-    finding = find_lr(model, optimizer, functional.cross_entropy, loader, high=1e3)
+    finding = find_lr(model, optimizer, functional.cross_entropy, loader, method="range", high=1e3)
     assert finding.suggestion is not None
     assert same(before, content(model, optimizer))
     assert scheduler.position == 0
@@ -433,34 +433,39 @@ LOSS = functional.cross_entropy
 BAD = [
     (training, LOSS, [], {}, "batches is empty"),
     (training, LOSS, BATCHES[:1], {}, "batches has one batch only, so every update would see the same examples"),
-    (training, LOSS, iter(BATCHES), {}, "batches is an iterator, and what the sweep takes would be missing"),
+    (training, LOSS, iter(BATCHES), {}, "batches is an iterator, and what the finder takes would be missing"),
     (training, LOSS, (b for b in BATCHES), {}, r"stream = ratewise.finder.Lookahead\(iterator\)"),
     (training, LOSS, None, {}, "batches must be a loader, .* got NoneType"),
     (training, LOSS, INPUTS, {}, "batches must be a loader, .* got Tensor"),
     (training, LOSS, {"x": 1}, {}, "got dict"),
     (training, LOSS, BATCHES, {"low": 1.0, "high": 0.1}, "low must be above 0 and below high"),
-    (training, LOSS, BATCHES, {"steps": 3}, "steps must be an integer of at least 20, got 3"),
+    (training, LOSS, BATCHES, {"method": "range", "steps": 3}, "steps must be an integer of at least 20, got 3"),
     (training, LOSS, BATCHES, {"seed": -1}, "seed must be an integer of at least 0"),
-    (training, LOSS, BATCHES, {"method": "probe"}, "the paired probe, .* is not available yet"),
-    (training, LOSS, BATCHES, {"schedule": linear_decay(0.1)}, "is not available yet"),
-    (training, LOSS, BATCHES, {"horizon": 1000}, "is not available yet"),
-    (training, LOSS, BATCHES, {"held_out": BATCHES}, "is not available yet"),
-    (training, LOSS, BATCHES, {"method": "rnage"}, "method must be 'range', got 'rnage'. Did you mean 'range'"),
+    (training, LOSS, BATCHES, {"steps": 401}, "steps must be a whole number from 1 to the 400 updates of the horizon"),
+    (training, LOSS, BATCHES, {"seeds": 0}, "seeds must be an integer of at least 1, got 0"),
+    (training, LOSS, BATCHES, {"schedule": 3 * [0.1]}, r"schedule must be a ratewise schedule, .* got \[0.1"),
+    (training, LOSS, BATCHES, {"schedule": Linear(0.1, -0.1)}, "must be finite, at least 0 and somewhere above 0, but"),
+    (training, LOSS, BATCHES, {"schedule": Constant(0.0)}, "somewhere above 0, but over 400 updates .* from 0 to 0"),
+    (training, LOSS, BATCHES, {"horizon": 0}, "total_steps must be at least 1"),
+    (training, LOSS, BATCHES, {"held_out": iter(BATCHES)}, "held_out is an iterator"),
+    (training, LOSS, BATCHES, {"held_out": []}, "held_out is empty. Give it at least one batch, or leave it out"),
+    (training, LOSS, BATCHES, {"method": "rnage"}, "method must be 'probe' or 'range', got 'rnage'. Did you mean 'range'"),
+    (training, LOSS, BATCHES, {"method": "range", "horizon": 9}, "a range test knows neither schedule= nor horizon="),
     (training, LOSS, BATCHES, {"accumulation": 0}, "accumulation must be an integer of at least 1"),
-    (training, None, BATCHES, {}, "needs either loss=, .* or step="),
-    (training, LOSS, BATCHES, {"step": lambda batch: 1.0}, "needs either loss=, .* or step="),
+    (training, None, BATCHES, {}, "needs loss=, .* or step="),
     (training, None, BATCHES, {"step": lambda b: 1.0, "accumulation": 2}, "step= accumulates by itself"),
     (training, lambda o, t: o, BATCHES, {}, r"loss= must return one number, .* it returned \(16, 4\). Add .mean"),
     (training, lambda o, t: None, BATCHES, {}, "it returned NoneType"),
     (training, lambda o, t: 1.0, BATCHES, {}, "must return a tensor that depends on the model's parameters"),
     (training, lambda o, t: LOSS(o, t).detach(), BATCHES, {}, "must return a tensor that depends"),
-    (training, broken, BATCHES, {}, r"update 0 of the sweep, at the rate 1e-07, raised ValueError: shapes differ"),
+    (training, broken, BATCHES, {}, r"update 0, at the rate 1e-07, raised ValueError: shapes differ"),
     (frozen, LOSS, BATCHES, {}, "every parameter of the optimizer is frozen"),
     (foreign, LOSS, BATCHES, {}, r"none of the model's parameters. Make it from this model: Adam\(model"),
     (still, LOSS, BATCHES, {}, "every group's rate is 0, so their ratios are not known"),
     (lazy, LOSS, BATCHES, {}, "parameters without a shape. Run one batch through it first"),
     (none_at_all, LOSS, BATCHES, {}, "the model has no parameters, so there is nothing to train"),
     (lambda: (5, training()[1]), LOSS, BATCHES, {}, "model must be a torch.nn.Module, got int"),
+    (lambda: (training()[0], []), LOSS, BATCHES, {}, "optimizer is an empty list"),
     (lambda: (training()[0], 5), LOSS, BATCHES, {}, "optimizer must be a torch.optim.Optimizer, got int"),
 ]
 
@@ -478,7 +483,7 @@ def test_what_cannot_be_swept_is_one_sentence_and_changes_nothing(make, loss, ba
 def test_a_loss_that_is_nan_at_once_is_declined() -> None:
     model, optimizer = training()
     before = content(model, optimizer)
-    finding = find_lr(model, optimizer, lambda o, t: LOSS(o, t) * math.nan, BATCHES)
+    finding = find_lr(model, optimizer, lambda o, t: LOSS(o, t) * math.nan, BATCHES, method="range")
     assert finding.suggestion is None
     assert finding.reason.startswith("The loss was already nan at the first rate (1e-07)")
     assert finding.cost == {"updates": 1, "batches": 1}
@@ -487,7 +492,7 @@ def test_a_loss_that_is_nan_at_once_is_declined() -> None:
 
 def test_a_step_that_does_not_train_is_declined_as_flat() -> None:
     model, optimizer = training()
-    finding = find_lr(model, optimizer, batches=BATCHES, step=lambda batch: 2.5)
+    finding = find_lr(model, optimizer, batches=BATCHES, step=lambda batch: 2.5, method="range")
     assert finding.suggestion is None
     assert finding.reason.startswith("The loss is flat")
 
@@ -538,7 +543,7 @@ def test_a_model_spread_over_processes_is_refused() -> None:
         optimizer = torch.optim.SGD(spread.parameters(), lr=0.1)
         with pytest.raises(FinderError, match=r"spread over several processes.*Find the rate in one process"):
             find_lr(spread, optimizer, LOSS, BATCHES)
-        assert find_lr(*training(), LOSS, BATCHES).suggestion is not None
+        assert find_lr(*training(), LOSS, BATCHES, **SHORT).suggestion is not None
     finally:
         torch.distributed.destroy_process_group()
 

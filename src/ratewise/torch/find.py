@@ -1,137 +1,187 @@
-"""``find_lr`` for PyTorch: the range test, on the very model and optimizer that are in training.
+"""``find_lr`` for PyTorch, on the very model and optimizer that are in training.
 
 It trains the originals and puts them back, rather than a copy: a user's own step, regularizers and hooks refer to the
-originals, and a copied optimizer would be another one to them. The sweep takes the hooks off the optimizer, so an
-attached ``Scheduler`` neither counts nor checks nor writes.
+originals, and a copied optimizer would be another one to them. The hooks are off the optimizer while it lasts, so an
+attached ``Scheduler`` neither counts nor checks nor writes. Candidates that can be mapped train as a ``Population``.
 """
 
-import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
-from ratewise.errors import FinderError, ScheduleDetached, nearest
-from ratewise.finder.batches import Lookahead
-from ratewise.finder.finding import Finding, judged
-from ratewise.finder.sweep import ramp, sweep
+from ratewise.errors import FinderError, ScheduleDetached
+from ratewise.finder.curvature import Ceiling
+from ratewise.finder.find import find
+from ratewise.finder.finding import Finding
+from ratewise.finder.sweep import one_by_one
+from ratewise.torch.batches import endless, examples, fresh, parted, shuffled, source
+from ratewise.torch.curvature import BATCHES, measured
 from ratewise.torch.groups import names, unwrapped
+from ratewise.torch.population import Population, unfit
 from ratewise.torch.snapshot import Memory, seed_all, silence
 from ratewise.torch.watch import WATCH
-
-METHODS = ("range",)
 
 _SPREAD = ("DistributedDataParallel", "FullyShardedDataParallel", "DTensor")
 
 
 def find_lr(
     model: nn.Module, optimizer: Any, loss: Callable[[Any, Any], Any] | None = None, batches: Any = None, *,
-    step: Callable[[Any], Any] | None = None, method: str = "range", schedule: Any = None, horizon: Any = None,
-    held_out: Any = None, low: float = 1e-7, high: float = 10.0, steps: int = 100, spacing: str = "geometric",
-    stop: float = 4.0, seed: int = 0, scaler: Any = None, accumulation: int = 1,
+    step: Callable[[Any], Any] | None = None, held_out: Any = None, schedule: Any = None, horizon: Any = None,
+    method: str = "probe", low: float = 1e-7, high: float = 10.0, steps: int | None = None, seeds: int = 3,
+    seed: int = 0, spacing: str = "geometric", stop: float = 4.0, scaler: Any = None, accumulation: int = 1,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext, also: Sequence[Any] = (),
 ) -> Finding:  # fmt: skip
-    """Find a learning rate by a range test, and leave everything as it was, bit for bit.
+    """Find a learning rate for the schedule and horizon that will be used, and leave everything as it was, bit for bit.
 
-    The rate rises from ``low`` to ``high`` over ``steps`` updates, from the present state of model and optimizer, until
-    the loss diverges. The optimizer may be in the middle of training and follow a ``Scheduler``. Everything that
-    ``snapshot`` names is put back, also after an exception or Ctrl-C.
+    The paired probe tries rates from the present state of model and optimizer: each runs a complete copy of the
+    schedule, compressed to an eighth of the horizon, on the same batches, and is scored by its loss on the same
+    held-out batches; first three octaves apart, then one octave apart with several seeds. The best rate of the short
+    runs is corrected for the horizon. Where model and optimizer can be mapped, candidates train all at once.
 
-    With several parameter groups, ``rate`` is that of the group whose rate is highest now; the others keep their
+    The optimizer may be in the middle of training and follow a ``Scheduler``. Everything that ``snapshot`` names is put
+    back, also after an exception or Ctrl-C.
+
+    With several parameter groups, the rate is that of the group whose rate is highest now; the others keep their
     present ratios to it (of base rates where all present ones are 0), which ``valid_for["ratios"]`` of the result
     shows. Other scheduled hyperparameters stay at their present values.
 
     Args:
         model: What is trained; put into train mode if it is in eval mode as a whole.
-        optimizer: A torch optimizer of its parameters, also wrapped by Accelerate or Lightning.
+        optimizer: A torch optimizer of its parameters, also wrapped by Accelerate or Lightning; or a list of several,
+            whose rates then keep their ratios too.
         loss: ``loss(output, target)``, the mean over a batch. A batch that is a tuple or list is ``(*inputs, target)``;
             a mapping goes as ``model(**batch)`` and ``loss(output, batch)``; anything else as ``model(batch)`` and
             ``loss(output, batch)``. Tensors are moved to the model's device.
         batches: A loader, list or other iterable that begins anew each time; it is gone through from its start, as
             often as needed. Not an iterator, which would be used up: wrap that in ``ratewise.finder.Lookahead``.
-        step: Instead of ``loss``, your own update: ``step(batch)`` does forward, backward and ``optimizer.step()`` and
-            returns the loss before it.
-        method: ``"range"``, Smith's range test.
-        schedule: For the paired probe, which is not available yet.
-        horizon: The same.
-        held_out: The same.
-        low: First rate, above 0.
-        high: Last rate.
-        steps: Updates, at least 20.
-        spacing: Of the rates: ``"geometric"`` or ``"linear"``.
-        stop: Stop once the smoothed loss is this many times its lowest value.
-        seed: Fixes dropout and the order of batches; the same seed gives the same answer.
+        step: Your own update: ``step(batch)`` does forward, backward and ``optimizer.step()`` and returns the loss
+            before it. With ``loss`` beside it, that scores; without, ``step`` itself does, at the rate 0.
+        held_out: Batches that score the candidates, in eval mode. By default a tenth of the batches is kept aside: one
+            pass over them, up to the number that a candidate needs, then stays in memory and is reshuffled by the seed.
+        schedule: What the training will follow, in any scale: its shape is what counts. By default what an attached
+            ``Scheduler`` still has before it; else a constant rate.
+        horizon: Updates of the training, or a ``Horizon``; by default the schedule's, or 400 if it has none.
+        method: ``"probe"``; or ``"range"``, Smith's range test: one run whose rate rises from ``low`` to ``high``.
+        low: Lowest rate that may be tried, above 0.
+        high: Highest.
+        steps: Updates of a candidate: an eighth of the horizon by default, at least 50. Of a range test: 100.
+        seeds: How many orders of the batches the best rates are tried on, at least 1.
+        seed: The first of them; also fixes dropout. The same seed gives the same answer.
+        spacing: Of the rates in a range test: ``"geometric"`` or ``"linear"``.
+        stop: A range test stops once the smoothed loss is this many times its lowest value.
         scaler: The ``GradScaler`` in use.
         accumulation: Batches per update.
         autocast: Makes the context of model and loss, for example ``lambda: torch.autocast("cuda")``.
         also: Further objects that ``step`` changes: other models, optimizers, schedulers of torch that it steps.
 
     Returns:
-        A ``Finding``; its ``suggestion`` is None, with a ``reason``, where the curve does not support one.
+        A ``Finding``; its ``suggestion`` is None, with a ``reason``, where nothing supports one.
 
     Raises:
-        FinderError: The sweep cannot be made, or an update raised.
+        FinderError: The search cannot be made, or an update raised.
 
     Example:
+        >>> from ratewise import linear_decay
         >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Linear(4, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> x = torch.randn(256, 4)
-        >>> data = list(zip(x.split(32), (x @ torch.ones(4, 1)).split(32)))
-        >>> finding = find_lr(model, optimizer, torch.nn.functional.mse_loss, data)
-        >>> finding.low < finding.suggestion < finding.high < finding.ceiling
+        >>> data = list(zip(x.split(32), (x @ torch.ones(4, 1) + torch.randn(256, 1)).split(32)))
+        >>> finding = find_lr(
+        ...     model, optimizer, torch.nn.functional.mse_loss, data, schedule=linear_decay(0.1), horizon=400
+        ... )
+        >>> finding.low <= finding.suggestion <= finding.high < finding.stable
         True
 
     References:
         Smith, 2015, Cyclical Learning Rates for Training Neural Networks, section 3.3.
         https://arxiv.org/abs/1506.01186
     """
-    _check_method(method, schedule, horizon, held_out)
-    rates = ramp(low, high, steps, spacing)
-    if type(seed) is not int or seed < 0:
-        raise FinderError(f"find_lr: seed must be an integer of at least 0, got {seed!r:.40}.")
     trainable = TorchTrainable(
-        model, optimizer, loss, batches, step=step, scaler=scaler, accumulation=accumulation, autocast=autocast,
-        also=also,
+        model, optimizer, loss, batches, step=step, held_out=held_out, scaler=scaler, accumulation=accumulation,
+        autocast=autocast, also=also,
     )  # fmt: skip
-    curve = sweep(trainable, rates, seed, stop)
-    cost = {"updates": trainable.updates, "batches": trainable.batches}
-    return judged(curve, cost, trainable.valid_for)
+    return find(
+        trainable, method=method, schedule=schedule, horizon=horizon, low=low, high=high, steps=steps, spacing=spacing,
+        stop=stop, seeds=seeds, seed=seed,
+    )  # fmt: skip
 
 
 class TorchTrainable:
-    """A ``Trainable`` over a torch model and optimizer; arguments as for ``find_lr``."""
+    """A ``Trainable`` over a torch model and its optimizers; arguments as for ``find_lr``."""
 
     def __init__(
         self, model: nn.Module, optimizer: Any, loss: Callable[[Any, Any], Any] | None, batches: Any, *,
-        step: Callable[[Any], Any] | None = None, scaler: Any = None, accumulation: int = 1,
+        step: Callable[[Any], Any] | None = None, held_out: Any = None, scaler: Any = None, accumulation: int = 1,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext, also: Sequence[Any] = (),
     ) -> None:  # fmt: skip
-        if (loss is None) == (step is None):
-            raise FinderError("find_lr: needs either loss=, a function of (output, target), or step=, your own update.")
+        if loss is None and step is None:
+            raise FinderError("find_lr: needs loss=, a function of (output, target), or step=, your own update.")
         if type(accumulation) is not int or accumulation < 1 or (step is not None and accumulation != 1):
             raise FinderError(
                 f"find_lr: accumulation must be an integer of at least 1, got {accumulation!r:.40}"
                 f"{'; step= accumulates by itself, so leave it out' if step else ''}."
             )
-        self._model, self._optimizer = model, unwrapped(optimizer)
+        given = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+        self._model, self._optimizers = model, [unwrapped(one) for one in given]
         self._loss, self._step, self._scaler = loss, step, scaler
         self._accumulation, self._autocast = accumulation, autocast
-        _check_trainable(model, self._optimizer)
-        self._source = _source(batches)
-        self._groups = self._optimizer.param_groups
-        self._ratios = _ratios(self._optimizer)
+        for one in self._optimizers:
+            _check_trainable(model, one)
+        if not given:
+            raise FinderError("find_lr: optimizer is an empty list. Give the optimizer that trains the model.")
+        self._begin = source(batches)
+        self._score_on = None if held_out is None else source(held_out, "held_out")
+        self._pool: list[Any] | None = None
+        self._groups = [group for one in self._optimizers for group in one.param_groups]
+        self._ratios = _ratios(self._optimizers)
         self._device = next(p.device for group in self._groups for p in group["params"])
-        self.updates, self.batches = 0, 0
-        self.valid_for = self._circumstances()
-        self._memory = Memory([model, optimizer, self._optimizer, scaler, *also], feeders=[batches])
+        self._spent = {"updates": 0, "batches": 0}
+        self._circumstances: dict[str, Any] = self._found()
+        self._one_by_one: str | None = self._unmapped()
+        self._checked = False
+        things = [model, *given, *self._optimizers, scaler, *also]
+        self._memory = Memory(things, feeders=[batches, held_out])
         self._stream: Iterator[Any] = iter(())
+
+    @property
+    def planned(self) -> tuple[Any, int, int] | None:
+        """What the attached ``Scheduler`` of the group with the highest rate follows."""
+        leading = self._ratios.index(max(self._ratios))
+        for optimizer in self._optimizers:
+            scheduler = WATCH.scheduler_of(optimizer)
+            if leading < len(optimizer.param_groups):
+                if scheduler is None or math.isinf(scheduler._end):
+                    return None
+                return list(scheduler.schedules().values())[leading], math.ceil(scheduler._end), scheduler.position
+            leading -= len(optimizer.param_groups)
+        return None
+
+    @property
+    def cost(self) -> dict[str, int]:
+        """``updates`` and ``batches`` so far; those of copies that train together count each."""
+        return dict(self._spent)
+
+    @property
+    def valid_for(self) -> dict[str, Any]:
+        """Optimizer, ratios of groups, weight decay, examples per update, and how candidates were trained."""
+        return dict(self._circumstances)
+
+    def prepare(self, updates: int) -> None:
+        """Keep a tenth of the batches aside, if no held-out ones were given."""
+        if self._score_on is None:
+            self._memory.restore()
+            seed_all(0)
+            self._pool, held_out = parted(self._begin, updates * self._accumulation)
+            self._score_on = source(held_out)
 
     def start(self, seed: int) -> None:
         """Begin at the state that was found; the optimizer's hooks are off from here on."""
@@ -141,17 +191,136 @@ class TorchTrainable:
         if not self._model.training:
             self._model.train()
         seed_all(seed)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._stream = _endless(self._source)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self._stream = endless(self._begin) if self._pool is None else shuffled(self._pool, seed)
 
     def step(self, rate: float) -> float:
         """Make one update."""
+        self._write(rate)
+        batches = self._batches()
+        with self._said(rate), torch.enable_grad():
+            loss = self._usual(batches) if self._step is None else _number(self._step(batches[0]), "step=")
+        self._spent["updates"] += 1
+        return loss
+
+    def score(self) -> float:
+        """Return the mean loss per example over the held-out batches, in eval mode."""
+        if self._loss is None:
+            assert self._step is not None
+            for optimizer in self._memory.optimizers:
+                for group in optimizer.param_groups:
+                    _write(group, 0.0)
+            own = self._step
+            return float(self._mean(lambda batch: _number(own(batch), "step=")))
+        with _evaluating(self._model), torch.no_grad():
+            return float(self._mean(lambda batch: _number(self._evaluated(self._model, batch), "loss=")))
+
+    def scores(self, rows: Sequence[Sequence[float]], seed: int) -> list[float]:
+        """Train a candidate per row, all at once where that is possible."""
+        if self._one_by_one is None and len(rows) > 1:
+            try:
+                if not self._checked:
+                    self._compare(max(map(max, rows)), seed)
+                    self._checked = True
+                return self._together(rows, seed)
+            except FinderError:
+                raise
+            except Exception as error:
+                self._one_by_one = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+                self._circumstances["engine"] = f"one by one ({self._one_by_one})"
+        return one_by_one(self, rows, seed)
+
+    def ceiling(self, seed: int) -> float | None:
+        """Return the rate at which curvature makes training unstable; None if it cannot be told or there is none."""
+        try:
+            rate = self.curvature(seed).rate
+        except FinderError:
+            return None
+        return rate if math.isfinite(rate) else None
+
+    def curvature(self, seed: int) -> Ceiling:
+        """Return the ceiling at the state that was found.
+
+        Raises:
+            FinderError: It cannot be told.
+        """
+        if self._loss is None:
+            raise FinderError("ceiling: needs loss=; an update of your own cannot be differentiated twice.")
+        self.start(seed)
+        batches = list(islice(self._begin() if self._pool is None else self._pool, BATCHES))
+        if not batches:
+            raise FinderError("ceiling: batches is empty. Give at least one batch.")
+        return measured(
+            partial(self._evaluated, self._model), self._model, self._optimizers, self._ratios, batches, seed
+        )  # fmt: skip
+
+    def restore(self) -> None:
+        """Put everything back."""
+        self._stream = iter(())  # worker processes end with it
+        self._memory.restore()
+
+    # -- one candidate -------------------------------------------------------------------------------------------
+
+    def _write(self, rate: float) -> None:
         for group, ratio in zip(self._groups, self._ratios, strict=True):
             _write(group, rate * ratio)
-        batches = [self._next() for _ in range(self._accumulation)]
+
+    def _batches(self) -> list[Any]:
+        """The batches of the coming update, on the model's device."""
+        found = [fresh(next(self._stream), self._device) for _ in range(self._accumulation)]
+        self._spent["batches"] += len(found)
+        self._circumstances.setdefault("examples_per_update", sum(map(examples, found)))
+        return found
+
+    def _usual(self, batches: list[Any]) -> float:
+        """Forward, backward and update; the loss is the mean over the batches."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for batch in batches:
+            loss = self._evaluated(self._model, batch)
+            total += _number(loss, "loss=")
+            if not isinstance(loss, Tensor) or not loss.requires_grad:
+                raise FinderError("find_lr: loss= must return a tensor that depends on the model's parameters.")
+            part = loss / len(batches)
+            (part if self._scaler is None else self._scaler.scale(part)).backward()
+        for optimizer in self._optimizers:
+            if self._scaler is None:
+                optimizer.step()
+            else:
+                self._scaler.step(optimizer)
+        if self._scaler is not None:
+            self._scaler.update()
+        return total / len(batches)
+
+    def _evaluated(self, model: Callable[..., Any], batch: Any) -> Any:
+        assert self._loss is not None
+        with self._autocast():
+            if isinstance(batch, Mapping):
+                return self._loss(model(**batch), batch)
+            if isinstance(batch, (tuple, list)):
+                return self._loss(model(*batch[:-1]), batch[-1])
+            return self._loss(model(batch), batch)
+
+    def _mean(self, loss: Callable[[Any], Any]) -> Any:
+        """The mean of ``loss(batch)`` per example over the held-out batches."""
+        total, count = 0.0, 0
+        assert self._score_on is not None
+        with self._said(None):
+            for held_out in self._score_on():
+                batch = fresh(held_out, self._device)
+                n = examples(batch) or 1
+                total, count = total + n * loss(batch), count + n
+        if not count:
+            raise FinderError("find_lr: held_out is empty. Give it at least one batch, or leave it out.")
+        return total / count
+
+    @contextmanager
+    def _said(self, rate: float | None) -> Iterator[None]:
+        """Say of an exception where it came from."""
         try:
-            with torch.enable_grad():
-                loss = self._own(batches[0]) if self._step is not None else self._usual(batches)
+            yield
         except FinderError:
             raise
         except ScheduleDetached as error:
@@ -162,75 +331,84 @@ class TorchTrainable:
         except Exception as error:
             closure = self._step is None and "closure" in str(error)
             hint = " This optimizer needs a closure: give step=, your own update, instead of loss." if closure else ""
+            where = "scoring" if rate is None else f"update {self._spent['updates']}, at the rate {rate:.3g},"
             raise FinderError(
-                f"find_lr: update {self.updates} of the sweep, at the rate {rate:.3g}, raised {type(error).__name__}: "
-                f"{error}.{hint} Everything is as it was before."
+                f"find_lr: {where} raised {type(error).__name__}: {error}.{hint} Everything is as it was before."
             ) from error
-        self.updates += 1
-        return loss
 
-    def restore(self) -> None:
-        """Put everything back."""
-        self._stream = iter(())  # worker processes end with it
-        self._memory.restore()
+    # -- all candidates at once ----------------------------------------------------------------------------------
 
-    def _next(self) -> Any:
-        batch = _fresh(next(self._stream), self._device)
-        self.batches += 1
-        self.valid_for.setdefault("examples_per_update", _examples(batch) * self._accumulation)
-        return batch
+    def _unmapped(self) -> str | None:
+        """Why candidates must train one by one; None if nothing is seen that forbids more."""
+        if self._step is not None:
+            return "step= is a function of its own"
+        if self._scaler is not None or self._autocast is not nullcontext:
+            return "mixed precision"
+        return unfit(self._model, self._optimizers)
 
-    def _own(self, batch: Any) -> float:
-        assert self._step is not None
-        return _number(self._step(batch), "step=")
+    def _together(self, rows: Sequence[Sequence[float]], seed: int) -> list[float]:
+        self.start(seed)
+        population = self._population(len(rows))
+        finite = torch.ones(len(rows), dtype=torch.bool, device=self._device)
+        for rates in zip(*rows, strict=True):
+            batches = self._batches()
+            finite &= population.step(batches, torch.tensor(rates, dtype=torch.float64, device=self._device)).isfinite()
+            self._spent["updates"] += len(rows)
+        with _evaluating(self._model):
+            scores = self._mean(lambda batch: population.losses(batch).double())
+        return [float(score) if good else math.nan for score, good in zip(scores, finite.tolist(), strict=True)]
 
-    def _usual(self, batches: list[Any]) -> float:
-        """Forward, backward and update; the loss is the mean over the batches."""
-        self._optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for batch in batches:
-            with self._autocast():
-                loss = self._evaluated(batch)
-            total += _number(loss, "loss=")
-            if not isinstance(loss, Tensor) or not loss.requires_grad:
-                raise FinderError("find_lr: loss= must return a tensor that depends on the model's parameters.")
-            part = loss / len(batches)
-            (part if self._scaler is None else self._scaler.scale(part)).backward()
-        if self._scaler is None:
-            self._optimizer.step()
-        else:
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-        return total / len(batches)
+    def _population(self, count: int) -> Population:
+        return Population(self._model, self._optimizers, self._ratios, self._evaluated, count)
 
-    def _evaluated(self, batch: Any) -> Any:
-        assert self._loss is not None
-        if isinstance(batch, Mapping):
-            return self._loss(self._model(**batch), batch)
-        if isinstance(batch, (tuple, list)):
-            return self._loss(self._model(*batch[:-1]), batch[-1])
-        return self._loss(self._model(batch), batch)
+    def _compare(self, rate: float, seed: int) -> None:
+        """Make one update both ways.
 
-    def _circumstances(self) -> dict[str, Any]:
-        scheduler = WATCH.scheduler_of(self._optimizer)
+        Raises:
+            ArithmeticError: They differ.
+        """
+        self.start(seed)
+        population = self._population(2)
+        batches = self._batches()
+        losses = population.step(batches, torch.tensor([rate, 0.0], dtype=torch.float64, device=self._device))
+        self.start(seed)
+        found = {name: p.detach().clone() for name, p in self._model.named_parameters()}
+        loss = self.step(rate)
+        for name, p in self._model.named_parameters():
+            if name in population.parameters:
+                one, other = p.detach() - found[name], population.parameters[name][0] - found[name]
+                if not torch.allclose(one, other, rtol=1e-2, atol=1e-2 * float(one.abs().max()), equal_nan=True):
+                    raise ArithmeticError(f"all at once, {name} moved otherwise than alone")
+        if not math.isclose(loss, float(losses[0]), rel_tol=1e-3) and math.isfinite(loss):
+            raise ArithmeticError(f"all at once, the loss was {float(losses[0]):.6g}, alone {loss:.6g}")
+
+    def _found(self) -> dict[str, Any]:
+        """The circumstances, as far as they are known before the first batch."""
+        kinds = [type(optimizer).__name__ for optimizer in self._optimizers]
+        labels = names(self._groups) if len(kinds) == 1 else list(map(str, range(len(self._groups))))
         found: dict[str, Any] = {
-            "optimizer": type(self._optimizer).__name__,
-            "ratios": dict(zip(names(self._groups), self._ratios, strict=True)),
+            "optimizer": kinds[0] if len(kinds) == 1 else kinds,
+            "ratios": dict(zip(labels, self._ratios, strict=True)),
             "weight_decay": [float(group["weight_decay"]) for group in self._groups if "weight_decay" in group],
         }
-        if scheduler is not None:
-            found["at_update"] = scheduler.position
+        positions = [s.position for o in self._optimizers if (s := WATCH.scheduler_of(o)) is not None]
+        if positions:
+            found["at_update"] = positions[0]
+        reason = self._unmapped()
+        found["engine"] = "all at once" if reason is None else f"one by one ({reason})"
         return found
 
 
-def _check_method(method: str, *of_the_probe: Any) -> None:
-    if method == "probe" or any(given is not None for given in of_the_probe):
-        raise FinderError(
-            "find_lr: the paired probe, which takes schedule=, horizon= and held_out=, is not available yet. Leave "
-            'them out and write method="range": it looks at none of them.'
-        )
-    if method not in METHODS:
-        raise FinderError(f"find_lr: method must be 'range', got {method!r:.40}.{nearest(method, METHODS)}")
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module into eval mode, and back into its own."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _check_trainable(model: Any, optimizer: Any) -> None:
@@ -269,16 +447,20 @@ def _spread(model: nn.Module, parameters: list[Any]) -> bool:
     return torch.distributed.get_world_size() > 1 and not kinds.isdisjoint(_SPREAD)
 
 
-def _ratios(optimizer: Any) -> list[float]:
+def _ratios(optimizers: Sequence[Any]) -> list[float]:
     """Each group's rate over the highest, of the present rates or, if all are 0, of the base rates."""
-    groups = optimizer.param_groups
-    scheduler = WATCH.scheduler_of(optimizer)
-    initial = [float(group.get("initial_lr", 0.0)) for group in groups]
-    base = initial if scheduler is None else [
-        float(rate) * float(group.get("lr_scale", 1.0)) for rate, group in zip(scheduler.base_lrs, groups, strict=False)
-    ]  # fmt: skip
-    for rates in ([float(group["lr"]) for group in groups], base):
-        if len(rates) == len(groups) and 0 < max(rates) < math.inf and min(rates) >= 0:
+    present: list[float] = []
+    base: list[float] = []
+    for optimizer in optimizers:
+        groups, scheduler = optimizer.param_groups, WATCH.scheduler_of(optimizer)
+        present.extend(float(group["lr"]) for group in groups)
+        if scheduler is None:
+            base.extend(float(group.get("initial_lr", 0.0)) for group in groups)
+        else:
+            pairs = zip(scheduler.base_lrs, groups, strict=False)
+            base.extend(float(rate) * float(group.get("lr_scale", 1.0)) for rate, group in pairs)
+    for rates in (present, base):
+        if len(rates) == len(present) and 0 < max(rates) < math.inf and min(rates) >= 0:
             return [rate / max(rates) for rate in rates]
     raise FinderError(
         "find_lr: every group's rate is 0, so their ratios are not known. Give the optimizer the rates that it is to "
@@ -302,86 +484,3 @@ def _number(loss: Any, where: str) -> float:
         raise FinderError(
             f"find_lr: {where} must return one number, the mean over the batch, it returned {shape}. Add .mean()."
         ) from None
-
-
-# -- batches -------------------------------------------------------------------------------------------------
-
-
-def _source(batches: Any) -> Callable[[], Iterator[Any]]:
-    """What begins the batches anew, without moving the loader or stream that training uses."""
-    if isinstance(batches, Lookahead):
-        return batches.coming
-    if isinstance(batches, DataLoader):
-        return lambda: iter(_apart(batches))
-    if isinstance(batches, Iterator):
-        raise FinderError(
-            "find_lr: batches is an iterator, and what the sweep takes would be missing in training. Give the loader "
-            "or a list; or write stream = ratewise.finder.Lookahead(iterator), train from stream and give it here."
-        )
-    if not isinstance(batches, Iterable) or isinstance(batches, (str, Tensor, Mapping)):
-        raise FinderError(
-            f"find_lr: batches must be a loader, a list of batches or another iterable, got {type(batches).__name__}. "
-            "One batch alone goes into a list, with others."
-        )
-    return lambda: iter(batches)
-
-
-def _apart(loader: Any) -> Any:
-    """The loader, or a copy of it where its iterator is kept: beginning anew would end the epoch in progress."""
-    if getattr(loader, "_iterator", None) is None:
-        return loader
-    other = copy.copy(loader)
-    vars(other)["_iterator"] = None
-    return other
-
-
-def _endless(source: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """Epoch after epoch.
-
-    Raises:
-        FinderError: There is no batch, or only one.
-    """
-    while True:
-        count = 0
-        for batch in source():
-            count += 1
-            yield batch
-        if count < 2:
-            raise FinderError(
-                "find_lr: batches is empty. Give at least two batches."
-                if not count
-                else "find_lr: batches has one batch only, so every update would see the same examples. Give at least "
-                "two; to train on the whole data at once, give [batch, batch]."
-            )
-
-
-def _fresh(batch: Any, device: torch.device) -> Any:
-    """A copy of the batch on the device: a model may write into its input."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, copy=True)
-    if isinstance(batch, Mapping):
-        moved = {key: _fresh(value, device) for key, value in batch.items()}
-        return moved if type(batch) is dict else _alike(batch, moved)
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_fresh(part, device) for part in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_fresh(part, device) for part in batch)
-    return batch
-
-
-def _alike(batch: Any, moved: dict[str, Any]) -> Any:
-    """A mapping of the same kind, for example transformers' BatchEncoding."""
-    other = copy.copy(batch)
-    try:
-        other.update(moved)
-    except (AttributeError, TypeError):
-        return moved
-    return other
-
-
-def _examples(batch: Any) -> int:
-    """How many examples the batch has, from its first tensor; 0 if that is not seen."""
-    if isinstance(batch, Tensor):
-        return batch.shape[0] if batch.ndim else 0
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
-    return next((n for part in parts if (n := _examples(part))), 0)
