@@ -5,6 +5,7 @@
     rate, rates      the rate that the last update used, read from a state however it is nested
     position         how many updates happened
     scaled           a state whose rates are multiplied: a sweep over peak rates compiles once
+    find_lr          a learning rate by short runs of every candidate at once, or the reason why there is none
     scale_by_rule    a rule such as ``Plateau`` as a transformation of its own
 
 Everything is a pure function of the optimizer's state. So what is right in one loop is right under ``jit``, ``scan``
@@ -21,6 +22,7 @@ except ModuleNotFoundError as error:
         raise
     raise MissingDependency("optax" if error.name == "optax" else "JAX", "jax", "optax adapter") from error
 
+from ratewise.optax.find import find_lr as find_lr
 from ratewise.optax.injected import Injected as Injected, inject as inject
 from ratewise.optax.rules import ScaleByRuleState as ScaleByRuleState, scale_by_rule as scale_by_rule
 from ratewise.optax.states import (
@@ -38,6 +40,7 @@ __all__ = [
     "Injected",
     "RuleState",
     "ScaleByRuleState",
+    "find_lr",
     "inject",
     "position",
     "rate",
