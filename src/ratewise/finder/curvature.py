@@ -21,7 +21,7 @@ MOST = 60
 """Products with the Hessian, at most."""
 
 TOLERANCE = 0.01
-"""How exactly the largest curvature is sought."""
+"""How exactly the largest curvature is sought, as a part of it."""
 
 ROUNDING = 1e-6
 """What is smaller than this part of the largest curvature in size, counts as 0: products are in float32, as a rule."""
@@ -40,7 +40,7 @@ class Ceiling:
         gain: What of an alternating gradient reaches the parameters, of ``gain``; 1 for plain gradient descent.
         preconditioned: Whether the optimizer divides by second moments.
         iterations: Products with the Hessian that it took.
-        converged: Whether the curvature is exact to 1%. If not, it is larger than shown, and the rate lower.
+        converged: Whether the curvature is known to about 1%. If not, it is larger than shown, and the rate lower.
     """
 
     rate: float
@@ -163,14 +163,14 @@ def largest(
     while True:
         image = product(vector)
         diagonal.append(float(dot(vector, image)))
+        if not math.isfinite(diagonal[-1]):
+            raise _not_finite()
         rest = image - vector * diagonal[-1]
         if before is not None:
             rest = rest - before * beside[-1]
         size = math.sqrt(float(dot(rest, rest)))
         if not math.isfinite(size):
-            raise FinderError(
-                "ceiling: the curvature of the loss is not finite at this state. Check that loss and gradients are."
-            )
+            raise _not_finite()
         value, last = _top(diagonal, beside)
         extent = max(map(abs, diagonal)) + max(beside, default=0.0)
         known = size * last <= tolerance * abs(value) or size <= ROUNDING * extent
@@ -178,6 +178,12 @@ def largest(
             return (value if abs(value) > ROUNDING * extent > 0 else 0.0), len(diagonal), known
         before, vector = vector, rest * (1 / size)
         beside.append(size)
+
+
+def _not_finite() -> FinderError:
+    return FinderError(
+        "ceiling: the curvature of the loss is not finite at this state. Check that loss and gradients are."
+    )
 
 
 def _top(diagonal: list[float], beside: list[float]) -> tuple[float, float]:
