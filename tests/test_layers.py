@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"errors", "core"},
     "logs": {"errors", "core"},
     "lab": {"errors", "core", "finder", "interop", *ADAPTERS},
-    "report": {"errors", "core", "lab"},
+    "report": {"errors", "core", "finder", "lab"},
     "cli": EVERYTHING,
     "": {"errors", "core", "interop", "lab"},  # the package itself: its names
 }

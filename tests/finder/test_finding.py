@@ -144,13 +144,6 @@ def test_it_cannot_be_changed_and_equals_its_twin() -> None:
     assert finding == found(made(bowl(0.1)))
 
 
-def test_it_is_drawn_with_the_reason_below() -> None:
-    lines = found(made(bowl(0.1), 0.02)).plot(width=40, height=6).splitlines()
-    assert len(lines) == 6 + 2 + 1
-    assert lines[-1].startswith("rates 1e-07 to 10. The loss fell from 2.")
-    assert "already nan" in found(Curve((1e-7,), (math.nan,), N, "not finite")).plot()
-
-
 def test_it_reads_as_one_line() -> None:
     finding = found(made(bowl(0.1)))
     assert str(finding).startswith(f"{finding.suggestion:.3g} ({finding.low:.3g} to {finding.high:.3g}): The loss fell")

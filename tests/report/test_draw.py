@@ -1,10 +1,12 @@
 import io
+import math
 import sys
 
 import pytest
 
 import ratewise as rw
 from ratewise.errors import MissingDependency, ScheduleError
+from ratewise.finder import Curve, Trials, judged, ramp, weighed
 from ratewise.report import draw, figures
 
 from . import example
@@ -80,3 +82,45 @@ def test_a_missing_matplotlib_is_named(monkeypatch):
         MissingDependency, match=r'report: matplotlib is not installed. Run: pip install "ratewise\[plot\]"'
     ):
         draw.curve(rw.fixed(0.1))
+
+
+def probe(top=math.nan, ceiling=1.0):
+    rates = tuple(0.01 * 2.0**k for k in range(7))
+    scores = tuple((0.2 + 0.1 * (k - 3) ** 2,) * 2 if k < 6 else (top, top) for k in range(7))
+    return weighed(Trials(rates, scores, 2.0, 50, 400, 2), {}, {"updates": 600}, {}, ceiling)
+
+
+def test_a_finding_shows_its_candidates_its_range_and_its_marks():
+    found = probe()
+    (axes,) = draw.finding(found).axes
+    names = axes.get_legend_handles_labels()[1]
+    assert names == [
+        f"range {found.low:.3g} to {found.high:.3g}", f"suggestion {found.suggestion:.3g}",
+        f"stable {found.stable:.3g}", "ceiling 1", "diverged",
+    ]  # fmt: skip
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines[f"suggestion {found.suggestion:.3g}"].get_xdata()) == [found.suggestion] * 2
+    (measured,) = (line for line in axes.lines if len(line.get_xdata()) == 6)
+    assert list(measured.get_xdata()) == list(found.curve.rates[:6])
+    assert list(measured.get_ydata()) == list(found.curve.losses[:6])
+    assert list(lines["diverged"].get_xdata()) == [found.curve.rates[6]]
+    assert axes.get_xscale() == "log"
+    assert "held-out loss after 50 updates" in axes.get_ylabel()
+
+
+def test_a_finding_of_a_range_test_is_one_curve():
+    rates = ramp(1e-6, 10, 50)
+    found = judged(Curve(tuple(rates), tuple(2 / (1 + 40 * r) + r * r for r in rates), 50), {"updates": 50}, {})
+    (axes,) = draw.finding(found).axes
+    assert axes.get_ylabel() == "smoothed loss"
+    assert "diverged" not in axes.get_legend_handles_labels()[1]
+    (curve,) = (line for line in axes.lines if len(line.get_xdata()) == 50)
+    assert list(curve.get_ydata()) == found.curve.smoothed
+
+
+def test_a_finding_that_declines_is_drawn_with_its_reason():
+    nothing = weighed(Trials((), (), math.nan, 50, 400, 2), {}, {"updates": 0}, {})
+    figure = draw.finding(nothing)
+    assert figure.axes[0].get_title(loc="left").replace("\n", " ") == nothing.reason
+    assert png(figure).startswith(b"\x89PNG")
+    assert png(draw.finding(probe(top=9.0, ceiling=None))) != png(draw.finding(probe()))

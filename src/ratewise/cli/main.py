@@ -21,7 +21,8 @@ except ImportError:  # the program is installed with the core, its libraries wit
 
 from ratewise.cli.doctor import doctor
 from ratewise.cli.export import export
-from ratewise.errors import LabError, MissingDependency, RatewiseError, ScheduleError, UnknownName, nearest
+from ratewise.cli.find import find
+from ratewise.errors import FinderError, LabError, MissingDependency, RatewiseError, ScheduleError, UnknownName, nearest
 from ratewise.lab import DEFAULT_STORE
 
 _INTERRUPTED = 130  # what typer returns when Ctrl-C ended a command
@@ -64,7 +65,7 @@ def run(arguments: list[str]) -> int:
     except UsageError as error:
         return _complain(_usage(error), 2)
     except RatewiseError as error:
-        misuse = isinstance(error, (ScheduleError, UnknownName)) or type(error) is LabError
+        misuse = isinstance(error, (FinderError, ScheduleError, UnknownName)) or type(error) is LabError
         return _complain(str(error), 2 if misuse else 1)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
@@ -72,7 +73,8 @@ def run(arguments: list[str]) -> int:
             raise
         return _complain(str(MissingDependency(missing, _EXTRAS[missing], f"this command needs {missing}")), 1)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted. Finished runs are kept: the same command goes on where it stood.", 1)
+        kept = " Finished runs are kept: the same command goes on where it stood." if "compare" in arguments[:1] else ""
+        return _complain(f"interrupted.{kept}", 1)
     except BrokenPipeError:  # `ratewise list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -121,6 +123,7 @@ def _print_json(value: Any) -> None:
 
 app.command()(doctor)
 app.command()(export)
+app.command()(find)
 
 
 @app.command("list")

@@ -3,10 +3,12 @@
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +18,7 @@ from ratewise.core.parse import parse
 from ratewise.core.recipes import RECIPES
 from ratewise.core.schedule import Schedule
 from ratewise.errors import ScheduleError
+from ratewise.finder import Finding, drawn
 from ratewise.lab.catalogue import CATALOGUE, strategy
 from ratewise.lab.strategy import Strategy
 
@@ -166,6 +169,53 @@ def show_result(result: dict[str, Any]) -> None:
     print(tables.text(result, console.width if console.is_terminal else None))
 
 
+def show_finding(finding: Finding, strategy: Strategy) -> None:
+    """Print the drawing, the reason, what the known rules say, the cost, and the code to paste."""
+    console = _console()
+    width = console.width if console.is_terminal else 80
+    print(finding.plot(min(max(width - 12, 16), 100)))
+    rows = drawn.compared(finding)
+    if rows:
+        table = Table(box=None, pad_edge=False)
+        for column, justify in (("rule", "left"), ("from", "left"), ("rate", "right"), ("octaves away", "right")):
+            table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        for row in rows:
+            rate = "–" if row.rate is None else f"{row.rate:.3g}"
+            away = "–" if row.octaves is None else f"{row.octaves:+.1f}".replace("-", "−")
+            table.add_row(row.rule, row.source, rate, away)
+        console.print()
+        console.print(table)
+    print(f"\n{fill(_cost(finding), width)}")
+    print(fill(f"valid for: {', '.join(_circumstances(finding.valid_for))}", width))
+    if finding.suggestion is not None:
+        horizon = finding.valid_for.get("horizon")
+        steps = horizon if type(horizon) is int else 1000
+        print(f"\n{strategy.with_peak(float(f'{finding.suggestion:.3g}'), steps).code('torch', steps)}")
+
+
+def _cost(finding: Finding) -> str:
+    updates, horizon = finding.cost["updates"], finding.valid_for.get("horizon")
+    runs = f", as many as {updates / horizon:.1f} runs of {horizon}" if type(horizon) is int else ""
+    return f"cost: {updates} updates{runs}"
+
+
+def _circumstances(valid_for: Mapping[str, Any]) -> Iterator[str]:
+    """What the rate hangs on, in words; ratios and positions only where they say something."""
+    for name, value in valid_for.items():
+        if (name == "ratios" and len(value) < 2) or (name == "at_update" and not value):
+            continue
+        parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else [value]
+        shown = " / ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
+        yield f"{name.replace('_', ' ')} {shown}"
+
+
+def write_finding(finding: Finding, path: Path) -> None:
+    """Write the drawing of a finding as a PNG picture, whole or not at all."""
+    from ratewise.report import draw
+
+    _write_figure(draw.finding(finding), path)
+
+
 def write_page(result: dict[str, Any], path: Path) -> None:
     """Write the report page, whole or not at all."""
     from ratewise.report.page import page
@@ -175,12 +225,14 @@ def write_page(result: dict[str, Any], path: Path) -> None:
 
 def write_png(schedule: Schedule, steps: int, path: Path) -> None:
     """Write the curve as a PNG picture, whole or not at all."""
-    from io import BytesIO
+    from ratewise.report import draw
 
-    from ratewise.report.draw import curve
+    _write_figure(draw.curve(schedule, steps), path)
 
+
+def _write_figure(figure: Any, path: Path) -> None:
     buffer = BytesIO()
-    curve(schedule, steps).savefig(buffer, format="png", dpi=144)
+    figure.savefig(buffer, format="png", dpi=144)
     _write(path, buffer.getvalue())
 
 

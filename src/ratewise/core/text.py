@@ -1,5 +1,6 @@
 """Schedules as text: expressions, tables, and a curve for the terminal. Standard library only."""
 
+from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -35,22 +36,33 @@ def plot(schedule: Any, steps: int, width: int = 64, height: int = 12) -> str:
     low, high = min(0.0, *values), max(0.0, *values)
     span = (high - low) or 1.0
     heights = [min(rows - 1, int((v - low) / span * (rows - 1) + 0.5)) for v in values]
-    cells = [[0] * (columns // 2) for _ in range(rows // 4)]
-    bits = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))  # braille dots from the bottom up, per column
-    for x, y in enumerate(heights):
-        before = heights[x - 1] if x else y
-        for dot in range(min(y, before + 1), max(y, before - 1) + 1):  # join steep parts
-            cells[-1 - dot // 4][x // 2] |= bits[x % 2][dot % 4]
+    cells = braille(heights, rows // 4)
     labels = {0: f"{high:.3g}", len(cells) - 1: f"{low:.3g}"}
     margin = max(map(len, labels.values()))
-    lines = [
-        f"{labels.get(i, ''):>{margin}} ┤{''.join(chr(0x2800 + c) if c else ' ' for c in row)}".rstrip()
-        for i, row in enumerate(cells)
-    ]
+    lines = [f"{labels.get(i, ''):>{margin}} ┤{''.join(row)}".rstrip() for i, row in enumerate(cells)]
     end = str(steps - 1)
     lines.append(f"{'':>{margin}} └{'─' * (columns // 2)}")
     lines.append(f"{'':>{margin}}  0{'update':^{max(columns // 2 - 1 - len(end), 0)}}{end}")
     return "\n".join(lines)
+
+
+def braille(heights: Sequence[int | None], rows: int) -> list[list[str]]:
+    """Return ``rows`` lines of characters that show a curve in braille dots, two by four to a character.
+
+    Args:
+        heights: Of every column of dots, from 0 at the bottom to ``4 * rows - 1``; None is a gap. Steep parts join.
+        rows: Lines of characters.
+    """
+    cells = [[0] * ((len(heights) + 1) // 2) for _ in range(rows)]
+    bits = ((0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08))  # braille dots from the bottom up, per column
+    before = None
+    for x, y in enumerate(heights):
+        if y is not None:
+            beside = y if before is None else before
+            for dot in range(min(y, beside + 1), max(y, beside - 1) + 1):  # join steep parts
+                cells[-1 - dot // 4][x // 2] |= bits[x % 2][dot % 4]
+        before = y
+    return [[chr(0x2800 + cell) if cell else " " for cell in row] for row in cells]
 
 
 def function_name(function: Any) -> str:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import Any
 
-from ratewise.core.text import plot
+from ratewise.finder.drawn import text
 from ratewise.finder.rules import suggestions
 from ratewise.finder.sweep import FEWEST, Curve
 from ratewise.finder.trials import Best, Trials, located
@@ -67,20 +67,16 @@ class Finding:
         }
 
     def plot(self, width: int = 64, height: int = 12) -> str:
-        """Return the smoothed loss over the updates of the sweep, for the terminal, with the reason below.
+        """Return the loss over log(rate) as text, suggestion, range and ceiling marked and named, the reason below.
 
-        What rises above twice the fall is cut off, so that the fall can be seen.
+        Of a probe the held-out loss of each candidate, of a range test the smoothed loss. What rises far above the
+        start is cut off, so that the fall can be seen.
+
+        Args:
+            width: Columns of the curve, at least 16.
+            height: Lines of the curve, at least 2.
         """
-        if isinstance(self.curve, Trials):
-            return str(self)
-        losses = self.curve.smoothed
-        if len(losses) < 2:
-            return self.reason
-        low, first = min(losses), losses[0]
-        top = first + max(first - low, 0.1 * abs(first))
-        drawn = plot(lambda t: min(losses[t], top), len(losses), width, height)
-        last = self.curve.rates[len(losses) - 1]
-        return f"{drawn}\nrates {self.curve.rates[0]:.3g} to {last:.3g}. {self.reason}"
+        return text(self, width, height)
 
     def __str__(self) -> str:
         if self.suggestion is None:

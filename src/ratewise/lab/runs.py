@@ -80,11 +80,12 @@ def _prepared(planned: Job) -> tuple[Task, Any]:
     if key not in _PREPARED:
         _PREPARED.clear()
         task = load(planned.task) if isinstance(planned.task, str) else planned.task
-        _PREPARED[key] = task, _engine(task, planned.run.engine)
+        _PREPARED[key] = task, engine_of(task, planned.run.engine)
     return _PREPARED[key]
 
 
-def _engine(task: Task, name: str) -> Any:
+def engine_of(task: Task, name: str) -> Any:
+    """Return a new engine of that name for a task."""
     model: Callable[[], Any] | None = task.model if name == "torch" else task.keras_model
     if model is None:
         wanted = "model" if name == "torch" else "keras_model"
@@ -107,7 +108,7 @@ def examined(task: Task, engine: str) -> str:
     if task.reference in TASKS:  # ours are known to be right, and loading the framework here would only take time
         return task.fingerprint
     try:
-        built: str = _engine(task, engine).examine()
+        built: str = engine_of(task, engine).examine()
     except MissingDependency:
         raise
     except TaskError as error:

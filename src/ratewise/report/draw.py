@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ratewise.core import checks
 from ratewise.core.schedule import Schedule
 from ratewise.errors import MissingDependency
+from ratewise.finder import Finding
+from ratewise.finder.drawn import picture
 from ratewise.report import tables
 from ratewise.report.figures import Curves, Fan, Forest, Line
 
@@ -23,6 +25,13 @@ COLOURS = {
     "diverged": "#6d6d75",
 }  # fmt: skip
 """A colour for each verdict: Okabe and Ito's set for colour-blind readers, darkened until text in it is readable."""
+
+_LINES = (
+    ("suggestion", COLOURS["reference"], "-"),
+    ("stable", COLOURS["better"], "--"),
+    ("ceiling", COLOURS["worse"], ":"),
+)
+"""Marks of a finding that are lines."""
 
 _GREY = "#8a8f96"
 _MOST = 2000  # points of a curve: more than a figure has pixels across
@@ -102,6 +111,38 @@ def fan(data: Fan) -> "Figure":
     axes.set(xscale="log", xlabel="peak rate", ylabel="validation loss")
     _logarithmic(axes, (y for sweep in data.sweeps for y in sweep.losses))
     _legend(figure, lines)
+    return figure
+
+
+def finding(found: Finding) -> "Figure":
+    """Return the loss over the rates of a finding: its range shaded, its suggestion and what is stable as lines.
+
+    Of a probe the dots are candidates, and crosses at the upper edge are rates that diverged.
+    """
+    shown = picture(found)
+    figure, (axes,) = _figure(7.2, 4.0)
+    if "low" in shown.marks and "high" in shown.marks:
+        words = f"range {tables.number(shown.marks['low'])} to {tables.number(shown.marks['high'])}"
+        axes.axvspan(
+            shown.marks["low"], shown.marks["high"], color=COLOURS["reference"], alpha=0.12, linewidth=0, label=words
+        )
+    for name, colour, style in _LINES:
+        if name in shown.marks:
+            words = f"{name} {tables.number(shown.marks[name])}"
+            axes.axvline(shown.marks[name], color=colour, linestyle=style, linewidth=1.6, label=words)
+    rates, losses = [rate for rate, _ in shown.points], [loss for _, loss in shown.points]
+    axes.plot(rates, losses, "o-" if shown.separate else "-", color="#22262b", markersize=5, linewidth=1.4)
+    if shown.diverged:
+        at_the_top = axes.get_xaxis_transform()
+        gone = [0.97] * len(shown.diverged)
+        axes.plot(shown.diverged, gone, "x", color=COLOURS["worse"], transform=at_the_top, label="diverged")
+    if losses:
+        low = min(losses)
+        axes.set_ylim(low - 0.05 * (shown.top - low or 1.0), shown.top + 0.05 * (shown.top - low or 1.0))
+    axes.set(xscale="log", xlabel="rate" if not shown.separate else "peak rate", ylabel=shown.loss or "loss")
+    axes.set_title(_plain("\n".join(wrap(found.reason, 92)[:4])), fontsize=9, loc="left")
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return figure
 
 

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -11,7 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ratewise.core.shapes import Constant
 from ratewise.errors import TaskError
+from ratewise.finder.finding import Finding
+from ratewise.torch.find import find_lr
 
 Loss: TypeAlias = Callable[[Any, Tensor], Tensor]
 
@@ -25,6 +29,21 @@ def _mse(output: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {"cross_entropy": _cross_entropy, "mse": _mse}
+
+
+@dataclass(frozen=True)
+class _Epochs:
+    """An epoch of whole batches each time it is begun, in an order that torch's global generator fixes."""
+
+    inputs: Tensor
+    targets: Tensor
+    size: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.inputs))
+        size = min(self.size, len(order))
+        for batch in order[: len(order) // size * size].view(-1, size):
+            yield self.inputs[batch], self.targets[batch]
 
 
 @contextmanager
@@ -112,6 +131,29 @@ class Engine:
                 f"cross_entropy needs targets from 0 to {classes - 1} for the model's {classes} outputs, "
                 f"they go from {low} to {high}."
             )
+
+    def find(
+        self, strategy: Any, updates: int, batch_size: int, *, method: str = "probe", seed: int = 0, **settings: Any
+    ) -> Finding:
+        """Find the peak rate of a strategy for a run of so many updates, by its loss on the validation split.
+
+        Args:
+            strategy: As for ``run``; its peak does not matter.
+            updates: How many the run has.
+            batch_size: Examples per update.
+            method: As for ``ratewise.torch.find_lr``.
+            seed: Fixes the initial values, and is the first that fixes an order of the batches.
+            **settings: Further arguments of ``ratewise.torch.find_lr``.
+        """
+        of_the_run = {"schedule": strategy.lr, "horizon": updates} if method == "probe" else {}
+        with torch.random.fork_rng(devices=[]), _one_thread():
+            torch.manual_seed(seed)
+            model = self._model()
+            optimizer, _ = replace(strategy, lr=Constant(1.0)).torch(model.parameters(), updates)
+            return find_lr(
+                model, optimizer, self._loss, _Epochs(*self._data["train"], batch_size), held_out=[self._data["valid"]],
+                method=method, seed=seed, **of_the_run, **settings,
+            )  # fmt: skip
 
     def run(self, strategy: Any, seed: int, order: Any, split: str) -> tuple[list[float], float | None, float | None]:
         """Train once and measure.
