@@ -409,7 +409,10 @@ def test_a_loader_of_pytorch_does_not_notice() -> None:
         loader = DataLoader(data, 16, shuffle=True, generator=torch.Generator().manual_seed(4))
         _ = next(iter(loader))
         if sought:
-            find_lr(squares, PARAMS, loader, optax.sgd, **SHORT)
+            trainable = OptaxTrainable(squares, PARAMS, loader, optax.sgd)
+            trainable.prepare(30)
+            trainable.start(0)
+            trainable.restore()
         orders.append(([x.sum().item() for x, _ in loader], torch.rand(1).item()))
     assert orders[0] == orders[1]
 

@@ -312,7 +312,7 @@ def _strong(tree: Any) -> Any:
     """The tree as arrays of JAX with a dtype of their own, so that a program fits the first update and all others."""
 
     def strong(leaf: Any) -> Any:
-        if isinstance(leaf, jax.Array) and not leaf.weak_type:
+        if isinstance(leaf, jax.Array) and not getattr(leaf, "weak_type", False):  # keys have none
             return leaf
         return jnp.asarray(leaf, jnp.result_type(leaf))
 
