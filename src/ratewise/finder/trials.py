@@ -108,9 +108,9 @@ def compressed(schedule: Schedule | Ruled | float | None, horizon: int, updates:
         >>> compressed(linear_decay(0.2), horizon=400, updates=4)
         [1.0, 0.75, 0.5, 0.25]
     """
-    if schedule is None or (isinstance(schedule, (int, float)) and schedule > 0):
+    if schedule is None or (type(schedule) in (int, float) and 0 < schedule < math.inf):
         return [1.0] * updates
-    if not isinstance(schedule, (Schedule, Ruled)):
+    if not isinstance(schedule, Schedule | Ruled):
         raise FinderError(
             f"find_lr: schedule must be a ratewise schedule, for example linear_decay(0.1), got {schedule!r:.60}."
         )
@@ -156,13 +156,16 @@ def probe(
                 known[k, s] = float(score)
 
     def best(count: int) -> tuple[int, list[int]]:
-        """The best octave among those that have ``count`` seeds, and those octaves."""
+        """The best octave among those that have ``count`` seeds, and those octaves.
+
+        Of equals the highest: rates far too low all leave the loss as it is. Where all diverged, the lowest.
+        """
         means: dict[int, float] = {}
         for k in sorted({k for k, _ in known}):
             found = [known[k, s] for s in range(seed, seed + count) if (k, s) in known]
             if len(found) == count:
                 means[k] = fmean(found) if all(map(math.isfinite, found)) else math.inf
-        return min(means, key=means.__getitem__), list(means)
+        return min(means, key=lambda k: (means[k], k if math.isinf(means[k]) else -k)), list(means)
 
     start = float(scores([[]], seed)[0])
     for gap, count, reach in ((COARSE, 1, 1), (FINE, seeds, 2)):

@@ -107,8 +107,14 @@ class Population:
             return self._loss(parameters, buffers, batch)
 
         with _mapped():
-            found: Tensor = vmap(one, randomness="same")(self.parameters, self.buffers)
+            try:
+                found: Tensor = vmap(one, randomness="same")(self.parameters, self.buffers)
+            except RuntimeError:  # recurrent layers can be mapped with gradients only
+                found = torch.stack([one(*self._copy(k)) for k in range(self._count)])
         return found
+
+    def _copy(self, k: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        return {n: p[k] for n, p in self.parameters.items()}, {n: b[k] for n, b in self.buffers.items()}
 
     def _loss(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Any) -> Tensor:
         tensors = {**parameters, **buffers}
