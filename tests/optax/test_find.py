@@ -460,6 +460,9 @@ BAD = {
         "optimizer": inject(optax.sgd, learning_rate=0.0)
     },
     "opt_state is not a state of this optimizer": {"opt_state": optax.sgd(0.1, momentum=0.9).init(PARAMS)},
+    "opt_state is not a state of this optimizer. Give the": {
+        "optimizer": SCHEDULED, "opt_state": optax.sgd(0.1).init(PARAMS)
+    },
     "low must be above 0 and below high": {"low": 1.0, "high": 0.1},
     "stands at update 10, at the end of its horizon of 10": {
         "optimizer": SCHEDULED, "opt_state": updated(SCHEDULED, 10, PARAMS)

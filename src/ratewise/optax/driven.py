@@ -24,6 +24,8 @@ from ratewise.optax.states import InjectState, found, rates, replaced
 
 _FACTORY = "Give a function of the rate, for example optax.adam, or partial(optax.adamw, weight_decay=0.1)"
 
+_FOREIGN = "find_lr: opt_state is not a state of this optimizer. Give the optimizer whose init or update returned it."
+
 
 @dataclass(frozen=True)
 class Driven:
@@ -67,10 +69,7 @@ def driven(optimizer: Any, params: Any, opt_state: Any = None) -> Driven:
         # where training has optax.adam(schedule), the state counts for the schedule
         make = lambda rate: optimizer(lambda count: rate)  # noqa: E731
         if not _alike(opt_state, _made(make, 1.0).init(params)):
-            raise FinderError(
-                "find_lr: opt_state is not a state of this optimizer. Give the optimizer that made it, as a function "
-                "of its rate."
-            )
+            raise FinderError(_FOREIGN)
     circumstances = {"optimizer": _name(optimizer), **_decay(optimizer, {})}
     return Driven(fresh if opt_state is None else opt_state, partial(_updated, make), circumstances)
 
@@ -87,6 +86,8 @@ def _written(optimizer: Any, params: Any, opt_state: Any) -> Driven:
     _check_updates(state)
     held = _held(state)
     if not held:
+        if opt_state is not None and _held(optimizer.init(params)):
+            raise FinderError(_FOREIGN)
         raise FinderError(f"find_lr: the rate of this optimizer is fixed inside it. {_FACTORY}.")
     optimizer = optax.with_extra_args_support(optimizer)
     write: Callable[..., Any]
