@@ -210,3 +210,14 @@ def test_the_help_shows_an_example(typed):
     status, out, _ = typed("--help")
     assert status == 0
     assert "Example: ratewise find digits" in out
+
+
+def test_a_narrow_terminal_gets_narrow_lines(typed, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take a stream for a terminal
+    monkeypatch.setenv("COLUMNS", "50")
+    status, out, _ = typed(*QUICK)
+    shown = out.split("import ratewise.torch")[0].splitlines()
+    assert status == 0
+    assert any(line.split() == ["rule", "rate", "octaves", "away"] for line in shown)
+    assert "\x1b" not in out
+    assert all(len(line) <= 50 for line in shown if line[:1] not in tuple("▲├◆┃●×"))

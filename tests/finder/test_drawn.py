@@ -86,12 +86,27 @@ def test_each_candidate_is_a_dot_at_its_rate_and_loss():
     rows = [line[margin:].ljust(width) for line in lines]
     shown = picture(finding)
     axis = Axis(shown.rates[0], shown.rates[-1], width)
-    low = min(loss for _, loss in shown.points)
+    assert shown.logarithmic
     dots = {(i, j) for i, row in enumerate(rows) for j, cell in enumerate(row) if cell == "●"}
     assert len(dots) == len(shown.points) == 7
     for rate, loss in shown.points:
         (row,) = (i for i, j in dots if j == axis.column(rate))
-        assert abs((height - 1 - row) / (height - 1) - (loss - low) / (shown.top - low)) <= 1 / (height - 1)
+        part = math.log(loss / shown.low) / math.log(shown.top / shown.low)
+        assert abs((height - 1 - row) / (height - 1) - part) <= 1 / (height - 1)
+
+
+def test_losses_below_0_are_drawn_as_they_are():
+    rates, losses = (0.01, 0.02, 0.04), (1.0, -1.0, 0.0)
+    trials = Trials(rates, tuple((loss,) for loss in losses), 1.0, 50, 400, 1)
+    lines = weighed(trials, {}, COST, {}).plot(30, 5).splitlines()[:5]
+    assert [line.partition("┤")[0].strip() for line in lines] == ["1", "", "0", "", "-1"]
+    assert [line.count("●") for line in lines] == [1, 0, 1, 0, 1]
+
+
+def test_the_loss_in_the_middle_is_named():
+    shown = picture(probed())
+    line = probed().plot(60, 5).splitlines()[2]
+    assert float(line.partition("┤")[0]) == pytest.approx((shown.low * shown.top) ** 0.5, rel=0.01)
 
 
 def test_diverged_rates_are_crosses_at_the_top_and_the_curve_ends_before_them():

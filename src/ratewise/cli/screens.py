@@ -174,23 +174,26 @@ def show_finding(finding: Finding, strategy: Strategy) -> None:
     console = _console()
     width = console.width if console.is_terminal else 80
     print(finding.plot(min(max(width - 12, 16), 100)))
-    rows = drawn.compared(finding)
-    if rows:
-        table = Table(box=None, pad_edge=False)
-        for column, justify in (("rule", "left"), ("from", "left"), ("rate", "right"), ("octaves away", "right")):
-            table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        for row in rows:
-            rate = "–" if row.rate is None else f"{row.rate:.3g}"
-            away = "–" if row.octaves is None else f"{row.octaves:+.1f}".replace("-", "−")
-            table.add_row(row.rule, row.source, rate, away)
-        console.print()
-        console.print(table)
+    print("\n".join(["", *_rules(drawn.compared(finding), width)]))
     print(f"\n{fill(_cost(finding), width)}")
     print(fill(f"valid for: {', '.join(_circumstances(finding.valid_for))}", width))
     if finding.suggestion is not None:
         horizon = finding.valid_for.get("horizon")
         steps = horizon if type(horizon) is int else 1000
         print(f"\n{strategy.with_peak(float(f'{finding.suggestion:.3g}'), steps).code('torch', steps)}")
+
+
+def _rules(rows: list[drawn.Compared], width: int) -> list[str]:
+    """What each known rule suggests, as a table; without its source where there is no room."""
+    table = [("rule", "from", "rate", "octaves away")]
+    for row in rows:
+        rate = "–" if row.rate is None else f"{row.rate:.3g}"
+        away = "–" if row.octaves is None else f"{row.octaves:+.1f}".replace("-", "−")
+        table.append((row.rule, row.source, rate, away))
+    if sum(max(map(len, column)) + 2 for column in zip(*table, strict=True)) > width:
+        table = [(row[0], "", *row[2:]) for row in table]
+    rule, source, number, octaves = (max(map(len, column)) for column in zip(*table, strict=True))
+    return [f"{a:<{rule}}  {b:<{source}}  {c:>{number}}  {d:>{octaves}}" for a, b, c, d in table]
 
 
 def _cost(finding: Finding) -> str:

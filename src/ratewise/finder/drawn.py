@@ -52,6 +52,21 @@ class Picture:
     separate: bool
 
     @property
+    def low(self) -> float:
+        """The lowest loss."""
+        return min((loss for _, loss in self.points), default=0.0)
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether losses are drawn by their logarithm: where all are above 0, so that the bottom can be seen."""
+        return self.low > 0
+
+    def height(self, loss: float) -> float:
+        """How high a loss stands: 0 at the lowest, 1 at ``top``."""
+        low, loss, top = map(math.log if self.logarithmic else float, (self.low, min(loss, self.top), self.top))
+        return (loss - low) / ((top - low) or 1.0)
+
+    @property
     def rates(self) -> list[float]:
         """Every rate that is shown, rising."""
         return sorted({*(rate for rate, _ in self.points), *self.diverged, *self.marks.values()})
@@ -138,19 +153,24 @@ def text(finding: "Finding", width: int = 64, height: int = 12) -> str:
 
 
 def _labels(shown: Picture, lines: int) -> dict[int, str]:
+    """The losses at the top, in the middle and at the bottom of the axis."""
     if not shown.points:
         return {}
-    cut = "≥" if max(loss for _, loss in shown.points) > shown.top else ""
-    return {0: f"{cut}{shown.top:.3g}", lines - 1: f"{min(loss for _, loss in shown.points):.3g}"}
+    low, top = shown.low, shown.top
+    cut = "≥" if max(loss for _, loss in shown.points) > top else ""
+    labels = {0: f"{cut}{top:.3g}", lines - 1: f"{low:.3g}"}
+    if lines >= 5:
+        share = 1 - (lines // 2) / (lines - 1)
+        middle = low * (top / low) ** share if shown.logarithmic else low + (top - low) * share
+        labels[lines // 2] = f"{middle:.3g}"
+    return labels
 
 
 def _rows(shown: Picture, axis: Axis, lines: int) -> list[list[str]]:
     """The curve, with a dotted line at the suggestion, a dot for each candidate and a cross for each that diverged."""
-    low = min((loss for _, loss in shown.points), default=0.0)
-    scale = (4 * lines - 1) / ((shown.top - low) or 1.0)
 
     def height(loss: float) -> int:
-        return int((min(loss, shown.top) - low) * scale + 0.5)
+        return int(shown.height(loss) * (4 * lines - 1) + 0.5)
 
     dots = axis._replace(width=2 * axis.width)
     losses = [_between(shown, dots.middle(x)) for x in range(dots.width)]
@@ -167,7 +187,7 @@ def _rows(shown: Picture, axis: Axis, lines: int) -> list[list[str]]:
 
 
 def _between(shown: Picture, rate: float) -> float | None:
-    """The loss at a rate, linear in log(rate) between its neighbours; None outside, and beside what diverged."""
+    """The loss at a rate, on a straight line between its neighbours; None outside, and beside what diverged."""
     i = bisect_right(shown.points, (rate, math.inf))
     if not 0 < i < len(shown.points):
         return None
@@ -175,7 +195,8 @@ def _between(shown: Picture, rate: float) -> float | None:
     if any(left < gone < right for gone in shown.diverged):
         return None
     part = (math.log(rate) - math.log(left)) / (math.log(right) - math.log(left))
-    return (1 - part) * a + part * b
+    a, b = min(a, shown.top), min(b, shown.top)
+    return a ** (1 - part) * b**part if shown.logarithmic else (1 - part) * a + part * b
 
 
 def _numbers(ticks: dict[int, float], columns: int) -> str:

@@ -136,9 +136,11 @@ def finding(found: Finding) -> "Figure":
         at_the_top = axes.get_xaxis_transform()
         gone = [0.97] * len(shown.diverged)
         axes.plot(shown.diverged, gone, "x", color=COLOURS["worse"], transform=at_the_top, label="diverged")
-    if losses:
-        low = min(losses)
-        axes.set_ylim(low - 0.05 * (shown.top - low or 1.0), shown.top + 0.05 * (shown.top - low or 1.0))
+    _logarithmic(axes, losses)
+    if losses and shown.logarithmic:
+        axes.set_ylim(shown.low * (shown.low / shown.top) ** 0.05, shown.top * (shown.top / shown.low) ** 0.05)
+    elif losses:
+        axes.set_ylim(shown.low - 0.05 * (shown.top - shown.low), shown.top + 0.05 * (shown.top - shown.low))
     axes.set(xscale="log", xlabel="rate" if not shown.separate else "peak rate", ylabel=shown.loss or "loss")
     axes.set_title(_plain("\n".join(wrap(found.reason, 92)[:4])), fontsize=9, loc="left")
     if axes.get_legend_handles_labels()[0]:
