@@ -59,13 +59,15 @@ def feed(
     begin = _beginning(x, name)
     if begin is None:
         if y is None and isinstance(x, list) and x and all(isinstance(part, tuple) for part in x):
-            raise FinderError(f"find_lr: {name} is a list of batches. Give a function that returns it: lambda: batches.")
+            raise FinderError(
+                f"find_lr: {name} is a list of batches. Give a function that returns it: lambda: batches."
+            )
         return Arrays(_packed(x, y, sample_weight), batch_size, class_weight, name)
     for given, what in ((y, "y"), (sample_weight, "sample_weight="), (batch_size, "batch_size=")):
         if given is not None:
             raise FinderError(
-                f"find_lr: {what} belongs to arrays, and {name} is a {type(x).__name__}, whose batches bring their own. "
-                "Leave it out."
+                f"find_lr: {what} belongs to arrays, and {name} is a {type(x).__name__}, whose batches bring "
+                "their own. Leave it out."
             )
     return Stream(begin, class_weight, name)
 
@@ -135,7 +137,10 @@ class Stream:
         self._parted = False
 
     def first(self) -> Any:
-        return next(self.every(), None) or too_few(0, self._name)
+        for batch in self.every():
+            return batch
+        too_few(0, self._name)
+        return None
 
     def keep_aside(self, needed: int) -> list[Any]:
         while len(self._kept) - aside(len(self._kept)) < needed and self._has(len(self._kept)):
@@ -185,8 +190,8 @@ def too_few(count: int, name: str, why: str = "") -> None:
         raise FinderError(f"find_lr: {name} is empty. Give at least two batches.")
     if count == 1:
         raise FinderError(
-            f"find_lr: {name} has one batch only{why}, so every update would see the same examples. Give more examples, "
-            "or a smaller batch_size=."
+            f"find_lr: {name} has one batch only{why}, so every update would see the same examples. Give more "
+            "examples, or a smaller batch_size=."
         )
 
 

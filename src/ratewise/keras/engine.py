@@ -19,6 +19,8 @@ import tensorflow as tf
 from ratewise.core.schedule import Schedule
 from ratewise.core.shapes import Custom
 from ratewise.errors import TaskError
+from ratewise.finder.finding import Finding
+from ratewise.keras.find import find_lr
 from ratewise.keras.named import build
 
 LOSSES: dict[str, Callable[[], Any]] = {
@@ -83,6 +85,19 @@ class Engine:
         for value in self._initial[0]:
             digest.update(str(value.shape).encode() + value.tobytes())
         return digest.hexdigest()
+
+    def find(
+        self, strategy: Any, updates: int, batch_size: int, *, method: str = "probe", seed: int = 0, **settings: Any
+    ) -> Finding:
+        """Find the peak rate of a strategy; arguments are those of ``ratewise.torch.engine.Engine.find``."""
+        of_the_run = {"schedule": strategy.lr, "horizon": updates} if method == "probe" else {}
+        self._start(seed)
+        optimizer = build(strategy.optimizer, 1.0, horizon=updates, **strategy.settings_given())
+        self._model.compile(optimizer, loss=self._loss)
+        return find_lr(
+            self._model, *self._splits["train"], batch_size=batch_size, held_out=self._splits["valid"], method=method,
+            seed=seed, **of_the_run, **settings,
+        )  # fmt: skip
 
     def run(self, strategy: Any, seed: int, order: Any, split: str) -> tuple[list[float], float | None, float | None]:
         """Train once and measure; arguments and result are those of ``ratewise.torch.engine.Engine.run``."""

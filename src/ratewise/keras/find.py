@@ -6,6 +6,7 @@ back, so that nothing that was compiled for training is compiled again.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from statistics import fmean
@@ -19,12 +20,13 @@ from ratewise.errors import AdapterError, FinderError
 from ratewise.finder.find import find
 from ratewise.finder.finding import Finding
 from ratewise.finder.sweep import one_by_one
-from ratewise.keras import attach, steps
+from ratewise.keras import attach
 from ratewise.keras.batches import Arrays, Feed, examples, feed, tensors
 from ratewise.keras.curvature import BATCHES, measured
 from ratewise.keras.optimizers import Scheduled
 from ratewise.keras.schedule import Schedule
 from ratewise.keras.snapshot import Memory, seed_all
+from ratewise.keras.steps import Steps
 
 _MOST = 10_000
 """Held-out batches, at most: a dataset that repeats has no end."""
@@ -114,7 +116,8 @@ class KerasTrainable:
         self._accumulation = attach.accumulation(self._optimizer)
         self._memory = Memory([model], feeders)
         self._held_out: list[Any] | None = None
-        self._write: Callable[[float], object] | None = None
+        self._write: Callable[[float], object] = float
+        self._steps: Steps | None = None
         self._stream: Iterator[Any] = iter(())
         self._spent = {"updates": 0, "batches": 0}
         self._circumstances = self._found()
@@ -122,7 +125,7 @@ class KerasTrainable:
     @property
     def planned(self) -> tuple[Any, int, int] | None:
         """What the optimizer follows, if that is a Ratewise schedule with an end."""
-        held = attach.rate(self._optimizer)
+        held = _rate(self._optimizer)
         steps = unruled(held.lr).steps if isinstance(held, Schedule) else None
         return None if steps is None else (held.lr, math.ceil(steps), attach.updates(self._optimizer) + held.start)
 
@@ -152,7 +155,7 @@ class KerasTrainable:
 
     def start(self, seed: int) -> None:
         """Begin at the state that was found, with batches and dropout of ``seed``."""
-        if self._write is None:
+        if self._steps is None:
             self._begin()
         self._memory.rewind()
         seed_all(seed)
@@ -164,11 +167,11 @@ class KerasTrainable:
 
     def step(self, rate: float) -> float:
         """Make one update; the loss is the mean over its batches."""
-        assert self._write is not None
+        assert self._steps is not None
         self._write(rate)
         first = not self._spent["updates"]
         before = attach.updates(self._optimizer) if first else 0
-        losses = [self._said(steps.train, self._next(), rate) for _ in range(self._accumulation)]
+        losses = [self._said(self._steps.train, self._next(), rate) for _ in range(self._accumulation)]
         self._spent["updates"] += 1
         if first and self._optimizer is self._model.optimizer and attach.updates(self._optimizer) == before:
             raise FinderError(
@@ -180,8 +183,9 @@ class KerasTrainable:
     def score(self) -> float:
         """Return the mean loss per example over the held-out batches, in inference mode."""
         assert self._held_out is not None
+        assert self._steps is not None
         sizes = [examples(batch) or 1 for batch in self._held_out]
-        losses = [self._said(steps.test, tensors(batch)) for batch in self._held_out]
+        losses = [self._said(self._steps.test, tensors(batch)) for batch in self._held_out]
         return sum(size * loss for size, loss in zip(sizes, losses, strict=True)) / sum(sizes)
 
     def scores(self, rows: Sequence[Sequence[float]], seed: int) -> list[float]:
@@ -209,14 +213,13 @@ class KerasTrainable:
         if isinstance(optimizer, Scheduled):
             t = attach.updates(optimizer)
             optimizer.follow({name: Constant(schedule(t)) for name, schedule in optimizer.now().items()})
-        if isinstance(attach.rate(optimizer), float):
+        if isinstance(_rate(optimizer), keras.Variable):
             self._write = lambda rate: setattr(optimizer, "learning_rate", rate)
         else:  # among the optimizer's variables, which are what JAX hands a compiled step
             variable = optimizer.add_variable((), name="learning_rate")
             optimizer.learning_rate = lambda: variable
             self._write = variable.assign
-        self._model.make_train_function(force=True)
-        self._model.make_test_function(force=True)
+        self._steps = Steps(self._model)
 
     def _next(self) -> Any:
         batch = tensors(next(self._stream))
@@ -224,18 +227,15 @@ class KerasTrainable:
         self._circumstances.setdefault("examples_per_update", examples(batch) * self._accumulation)
         return batch
 
-    def _said(self, make: Callable[[Any, Any], float], batch: Any, rate: float | None = None) -> float:
+    def _said(self, make: Callable[[Any], float], batch: Any, rate: float | None = None) -> float:
         """Make a step, and say of an exception where it came from."""
         try:
-            return make(self._model, batch)
+            return make(batch)
         except FinderError:
             raise
         except Exception as error:
             where = "scoring" if rate is None else f"update {self._spent['updates']}, at the rate {rate:.3g},"
-            said = str(error).strip().splitlines() or [""]
-            raise FinderError(
-                f"find_lr: {where} raised {type(error).__name__}: {said[0][:300]}. Everything is as it was before."
-            ) from error
+            raise FinderError(f"find_lr: {where} raised {_named(error)} Everything is as it was before.") from error
 
     def _found(self) -> dict[str, Any]:
         t = attach.updates(self._optimizer)
@@ -244,6 +244,11 @@ class KerasTrainable:
             "weight_decay": float(self._optimizer.weight_decay or 0.0),
         }
         return found | ({"at_update": t} if t else {})
+
+
+def _rate(optimizer: Any) -> Any:
+    """Whence the optimizer takes its rate, a variable, schedule or function; Keras has a getter for the value alone."""
+    return optimizer._learning_rate
 
 
 def _check(model: Any) -> None:
@@ -264,11 +269,13 @@ def _check(model: Any) -> None:
 
 def _held_out(held_out: Any, batch_size: int | None) -> Feed:
     """The batches to score on: arrays come as a tuple, as in ``fit(validation_data=...)``."""
-    parts = held_out if isinstance(held_out, tuple) else (held_out,)
-    if not 1 <= len(parts) <= 3:
-        raise FinderError(f"find_lr: held_out must be (x, y), (x, y, sample_weight) or a dataset, got {len(parts)} parts.")
-    found = feed(*parts, name="held_out")
-    return feed(*parts, batch_size=batch_size, name="held_out") if isinstance(found, Arrays) else found
+    x, y, sample_weight = (*held_out, None, None)[:3] if isinstance(held_out, tuple) else (held_out, None, None)
+    if isinstance(held_out, tuple) and not 1 <= len(held_out) <= 3:
+        raise FinderError(
+            f"find_lr: held_out must be (x, y), (x, y, sample_weight) or a dataset, got {len(held_out)} parts."
+        )
+    found = feed(x, y, sample_weight, name="held_out")
+    return feed(x, y, sample_weight, batch_size, name="held_out") if isinstance(found, Arrays) else found
 
 
 def _build(model: Any, data: Feed, feeders: Sequence[Any]) -> None:
@@ -289,9 +296,10 @@ def _build(model: Any, data: Feed, feeders: Sequence[Any]) -> None:
             model._symbolic_build(data_batch=batch)
         except Exception as error:
             if not model.variables:
+                cause = error.__context__ if isinstance(error.__context__, Exception) else error
                 raise FinderError(
-                    f"find_lr: the model is not built, and cannot be built from the first batch "
-                    f"({type(error).__name__}: {str(error).strip().splitlines()[0][:200]}). Call it on a batch first."
+                    f"find_lr: the model is not built, and to build it from the first batch raised {_named(cause)} "
+                    "Call it on a batch first."
                 ) from error
     if not model.variables:
         raise FinderError("find_lr: the model has no weights, so there is nothing to train.")
@@ -300,3 +308,9 @@ def _build(model: Any, data: Feed, feeders: Sequence[Any]) -> None:
             "find_lr: every weight of the model is frozen, so there is nothing to train. Set trainable = True and "
             "compile again."
         )
+
+
+def _named(error: Exception) -> str:
+    """Class and message of an exception in a line, without the arguments that Keras adds and its colours."""
+    said = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).partition("Arguments received")[0]
+    return f"{type(error).__name__}: {' '.join(said.split())[:400].rstrip('. ')}."

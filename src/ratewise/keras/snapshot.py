@@ -20,6 +20,7 @@ import numpy as np
 from keras.src.backend.common import global_state  # where Keras keeps its global generator; there is no getter
 
 from ratewise.errors import AdapterError
+from ratewise.finder.batches import Lookahead
 
 _OWNERS = (
     keras.layers.Layer,
@@ -53,7 +54,11 @@ class Memory:
         self.seeds: list[tuple[Any, Any]] = []
         """The state of each seed generator, and its value."""
         stateful = sys.modules.get("tensorflow.python.ops.stateful_random_ops")
-        waiting = [*things, *map(global_state.get_global_attribute, _GLOBALS), getattr(stateful, "global_generator", None)]
+        waiting = [
+            *things,
+            *map(global_state.get_global_attribute, _GLOBALS),
+            getattr(stateful, "global_generator", None),
+        ]
         while waiting:
             thing = waiting.pop()
             look = self._kind(thing)
@@ -151,6 +156,8 @@ class Memory:
         return [value for _, value in items]
 
     def _list(self, held: Any) -> list[Any]:
+        if "_storage" in getattr(held, "__dict__", ()):  # TensorFlow's, around a plain one
+            return self._dict(vars(held))
         items, kind = list(held), list if isinstance(held, list) else deque
 
         def undo() -> None:
@@ -173,11 +180,15 @@ class Memory:
         return list(items)
 
     def _feeder(self, feeder: Any) -> None:
+        if isinstance(feeder, Lookahead):  # what it has taken from its source must stay in it
+            return
         if hasattr(feeder, "__dict__") and id(feeder) not in self._seen:
             self._seen[id(feeder)] = feeder
             self._dict(vars(feeder))
             for member in vars(feeder).values():
-                if access := _access(member):
+                if isinstance(member, (dict, list, set, deque)):
+                    self._kind(member)(member)  # type: ignore[misc]  # what it returns, the data, is left alone
+                elif access := _access(member):
                     self._undo.append(partial(access[1], access[0]()))
 
 

@@ -12,26 +12,48 @@ import keras
 from ratewise.errors import FinderError
 
 
-def train(model: Any, batch: Any) -> float:
-    """Train on one batch and return the loss before it, as the model reports it."""
-    model.reset_metrics()
-    if keras.backend.backend() != "jax":
-        return _loss(model.train_function(_once(batch)), "train_step")
-    groups = [model.trainable_variables, model.non_trainable_variables, model.optimizer.variables]
-    return _loss(_stateless(model.train_function, [*groups, model.metrics_variables], batch), "train_step")
+class Steps:
+    """Makes the functions of a built model anew, and runs them on one batch each.
 
+    Args:
+        model: Compiled and built; its former functions are the caller's to put back.
+    """
 
-def test(model: Any, batch: Any) -> float:
-    """Return the loss of one batch in inference mode."""
-    model.reset_metrics()
-    if keras.backend.backend() != "jax":
-        return _loss(model.test_function(_once(batch)), "test_step")
-    groups = [model.trainable_variables, model.non_trainable_variables, model.metrics_variables]
-    return _loss(_stateless(model.test_function, groups, batch), "test_step")
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        model.make_train_function(force=True)
+        model.make_test_function(force=True)
+        model.reset_metrics()
+        named = [metric for metric in model.metrics if metric.name == "loss"]
+        self._trackers = named or list(model.metrics)  # means that run on from batch to batch
 
+    def train(self, batch: Any) -> float:
+        """Train on one batch and return the loss before it, as the model reports it."""
+        model = self._model
+        if keras.backend.backend() != "jax":
+            return self._loss(model.train_function, batch, "train_step")
+        groups = [model.trainable_variables, model.non_trainable_variables, model.optimizer.variables]
+        return self._loss(model.train_function, batch, "train_step", [*groups, model.metrics_variables])
 
-def _once(batch: Any) -> Any:
-    return iter([batch]) if keras.backend.backend() == "tensorflow" else [batch]
+    def test(self, batch: Any) -> float:
+        """Return the loss of one batch in inference mode."""
+        model = self._model
+        if keras.backend.backend() != "jax":
+            return self._loss(model.test_function, batch, "test_step")
+        groups = [model.trainable_variables, model.non_trainable_variables, model.metrics_variables]
+        return self._loss(model.test_function, batch, "test_step", groups)
+
+    def _loss(self, function: Any, batch: Any, name: str, groups: list[list[Any]] | None = None) -> float:
+        for tracker in self._trackers:
+            tracker.reset_state()
+        if groups is not None:
+            logs = _stateless(function, groups, batch)
+        else:
+            logs = function(iter([batch]) if keras.backend.backend() == "tensorflow" else [batch])
+        if not isinstance(logs, dict) or "loss" not in logs:
+            found = ", ".join(map(repr, logs)) if isinstance(logs, dict) else type(logs).__name__
+            raise FinderError(f'find_lr: the model\'s {name} must return a dict with "loss", it returned {found}.')
+        return float(logs["loss"])
 
 
 def _stateless(function: Any, groups: list[list[Any]], batch: Any) -> Any:
@@ -41,10 +63,3 @@ def _stateless(function: Any, groups: list[list[Any]], batch: Any) -> Any:
         for variable, value in zip(group, values, strict=True):
             variable.assign(value)
     return logs
-
-
-def _loss(logs: Any, where: str) -> float:
-    if not isinstance(logs, dict) or "loss" not in logs:
-        found = ", ".join(map(repr, logs)) if isinstance(logs, dict) else type(logs).__name__
-        raise FinderError(f'find_lr: the model\'s {where} must return a dict with "loss", it returned {found}.')
-    return float(logs["loss"])
