@@ -180,6 +180,33 @@ def test_candidates_that_train_together_score_as_alone(made) -> None:
     assert together != made.scores(rows, seed=2)
 
 
+def test_every_update_has_a_key_of_its_own_that_all_candidates_share() -> None:
+    def loss(params, t, batch, key):
+        return params[t] * jax.random.uniform(key), t + 1
+
+    trainable = OptaxTrainable(
+        loss,
+        jnp.zeros(N),
+        BATCHES,
+        optax.sgd,
+        state=0,
+        key=jax.random.key(0),
+        evaluate=lambda params, t, b: params.sum(),
+    )
+    trainable.prepare(N)
+    drawn = []
+    for seed in (0, 0, 1):
+        trainable.start(seed)
+        for _ in range(N):
+            trainable.step(1.0)
+        drawn.append(set(trainable._carry.params.tolist()))
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) == len(drawn[2]) == N
+    assert drawn[0].isdisjoint(drawn[2])
+    one, double = trainable.scores([[1.0] * N, [2.0] * N], seed=0)
+    assert double == pytest.approx(2 * one, rel=1e-6)
+
+
 def test_in_float64_they_agree_to_all_digits_but_the_last() -> None:
     with jax.enable_x64(True):
         data = [(x.astype("float64"), y.astype("float64")) for x, y in BATCHES]
@@ -198,6 +225,12 @@ def test_a_candidate_that_diverges_does_not_touch_the_others(made) -> None:
     first, wild, last = made.scores(rows, seed=0)
     assert math.isnan(wild)
     assert [first, last] == pytest.approx(made.scores([rows[0], rows[2]], seed=0), rel=1e-5)
+
+
+def test_candidates_may_all_reach_a_loss_of_nothing() -> None:
+    trainable = OptaxTrainable(lambda p, b: jnp.maximum(p["w"][0] + 1.0, 0.0), PARAMS, BATCHES, optax.sgd)
+    trainable.prepare(9)
+    assert trainable.scores([[0.5] * 9, [0.7] * 9], seed=0) == [0.0, 0.0]
 
 
 def test_more_candidates_than_fit_together_and_none(made) -> None:
@@ -467,7 +500,7 @@ BAD = {
     "stands at update 10, at the end of its horizon of 10": {
         "optimizer": SCHEDULED, "opt_state": updated(SCHEDULED, 10, PARAMS)
     },
-    "every candidate scores the same": {"optimizer": lambda rate: optax.adam(0.1)},
+    "every candidate moves alike, so the optimizer does not use the rate": {"optimizer": lambda rate: optax.adam(0.1)},
 }  # fmt: skip
 
 

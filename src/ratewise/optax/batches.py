@@ -197,7 +197,7 @@ def _state_of(generator: Any) -> Callable[[], object] | None:
 
 def _standard(thing: Any) -> bool:
     """Whether it is of the standard library: queues, locks and threads must keep what they count."""
-    return type(thing).__module__.partition(".")[0] in sys.stdlib_module_names and type(thing).__module__ != "__main__"
+    return type(thing).__module__.partition(".")[0] in sys.stdlib_module_names
 
 
 def _refill(held: list[Any], items: list[Any]) -> None:

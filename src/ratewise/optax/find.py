@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ratewise.errors import FinderError
@@ -197,8 +198,7 @@ class OptaxTrainable:
         if len(rows) > 1 and self._mapped is not False:
             try:
                 parts = [rows[i : i + WIDTH] for i in range(0, len(rows), WIDTH)]
-                scores = [score for part in parts for score in self._together(part, seed)]
-                return self._checked(scores)
+                return [score for part in parts for score in self._together(part, seed)]
             except FinderError:
                 raise
             except Exception as error:
@@ -261,18 +261,24 @@ class OptaxTrainable:
                 self._mapped, self._circumstances["engine"] = True, "all at once"
             carry, _ = self._all(*arguments)
             self._spent["updates"] += len(rows)
-        scores = self._mean(partial(self._score_all, carry))
-        return [float(s) if good else math.nan for s, good in zip(scores, carry.finite, strict=True)][: len(rows)]
+        scores = self._mean(partial(self._score_all, carry))[: len(rows)].tolist()
+        if len(set(scores)) == 1 < len(set(map(tuple, rows))):
+            self._check_that_rates_matter(carry.params)
+        return [score if good else math.nan for score, good in zip(scores, carry.finite.tolist(), strict=False)]
 
-    def _checked(self, scores: list[float]) -> list[float]:
-        """The scores, of several rates, if it can be that the rates made them."""
-        self._carry = self._found
-        if len(set(scores)) == 1 and math.isfinite(scores[0]) and not math.isclose(scores[0], self.score()):
+    def _check_that_rates_matter(self, params: Any) -> None:
+        """Raise if candidates of different rates moved, all to the same place."""
+        moved = False
+        for now, before in zip(*map(jax.tree.leaves, (params, self._found.params)), strict=True):
+            places = np.asarray(now)
+            if (places != places[:1]).any():
+                return
+            moved = moved or bool((places[0] != np.asarray(before)).any())
+        if moved:
             raise FinderError(
-                "find_lr: every candidate scores the same, so the optimizer does not use the rate that it is given. "
-                "Its function must hand it on: lambda rate: optax.adam(rate)."
+                "find_lr: every candidate moves alike, so the optimizer does not use the rate that it is given. Its "
+                "function must hand it on: lambda rate: optax.adam(rate)."
             )
-        return scores
 
     def _mean(self, loss: Callable[[Any], Any]) -> Any:
         """The mean of ``loss(batch)`` per example over the held-out batches."""
