@@ -181,6 +181,13 @@ def test_curvature_that_is_not_finite_is_refused():
         of(np.diag([math.inf, 1.0]))
 
 
+def test_a_matrix_that_is_not_symmetric_is_refused():
+    matrix = rotated(np.linspace(-1, 1, 20))
+    matrix[:, 5] = 0  # what is cut off from one side only
+    with pytest.raises(FinderError, match="Some function in it cannot be differentiated twice"):
+        of(matrix)
+
+
 def test_a_ceiling_is_a_value():
     one, other = (Ceiling(0.5, 4.0, 1.0, False, 12, True) for _ in range(2))
     assert one == other == eval(repr(one))

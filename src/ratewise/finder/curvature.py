@@ -26,6 +26,9 @@ TOLERANCE = 0.01
 ROUNDING = 1e-6
 """What is smaller than this part of the largest curvature in size, counts as 0: products are in float32, as a rule."""
 
+ASYMMETRY = 0.05
+"""By how much products may differ that should be the same, as a part of the largest curvature: half precision does."""
+
 
 @dataclass(frozen=True)
 class Ceiling:
@@ -152,7 +155,7 @@ def largest(
         most: Products, at most.
 
     Raises:
-        FinderError: A product is not finite.
+        FinderError: A product is not finite, or two products show that the matrix is not symmetric.
 
     References:
         Golub and Van Loan, 2013, Matrix Computations, section 10.1.
@@ -167,6 +170,7 @@ def largest(
             raise _not_finite()
         rest = image - vector * diagonal[-1]
         if before is not None:
+            _check_symmetric(float(dot(before, image)), beside[-1], max(map(abs, (*diagonal, *beside))))
             rest = rest - before * beside[-1]
         size = math.sqrt(float(dot(rest, rest)))
         if not math.isfinite(size):
@@ -178,6 +182,18 @@ def largest(
             return (value if abs(value) > ROUNDING * extent > 0 else 0.0), len(diagonal), known
         before, vector = vector, rest * (1 / size)
         beside.append(size)
+
+
+def _check_symmetric(one: float, other: float, extent: float) -> None:
+    """Refuse products that differ with the side from which the same two vectors are multiplied.
+
+    Some frameworks differentiate what has no second derivative as if it were constant, without a word.
+    """
+    if abs(one - other) > ASYMMETRY * extent:
+        raise FinderError(
+            "ceiling: the Hessian of the loss is not symmetric. Some function in it cannot be differentiated twice, or "
+            "its value is another at every evaluation."
+        )
 
 
 def _not_finite() -> FinderError:

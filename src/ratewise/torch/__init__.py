@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     raise MissingDependency("PyTorch", "torch", "torch adapter") from error
 
+from ratewise.torch.ceiling import ceiling as ceiling
 from ratewise.torch.find import find_lr as find_lr
 from ratewise.torch.optimizers import OPTIMIZERS as OPTIMIZERS, build as build
 from ratewise.torch.scheduler import Scheduler as Scheduler
