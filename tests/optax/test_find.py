@@ -14,7 +14,7 @@ import pytest
 from ratewise import Constant, Linear, inverse_sqrt, linear_decay
 from ratewise.errors import FinderError
 from ratewise.finder import Lookahead, ramp
-from ratewise.optax import find_lr, inject, position
+from ratewise.optax import find_lr, inject, position, scaled
 from ratewise.optax.find import OptaxTrainable
 
 RNG = np.random.default_rng(0)
@@ -71,7 +71,7 @@ STEERED = [
     (lambda rate: optax.chain(optax.clip(5.0), optax.sgd(rate)), None),
     (optax.sgd, updated(optax.sgd(optax.linear_schedule(0.1, 0.0, 100)), 3)),
     (SCHEDULED, None),
-    (SCHEDULED, updated(SCHEDULED, 4)),
+    (SCHEDULED, scaled(updated(SCHEDULED, 4), 0.5)),
     (WARMED, None),
     (optax.chain(optax.clip(5.0), SCHEDULED), None),
     (OF_OPTAX, updated(OF_OPTAX, 2)),
@@ -225,6 +225,17 @@ def test_a_candidate_that_diverges_does_not_touch_the_others(made) -> None:
     first, wild, last = made.scores(rows, seed=0)
     assert math.isnan(wild)
     assert [first, last] == pytest.approx(made.scores([rows[0], rows[2]], seed=0), rel=1e-5)
+
+
+def test_a_loss_that_was_not_finite_once_counts_as_diverged() -> None:
+    def loss(params, t, batch):
+        return squares(params, batch) + jnp.where(t == 3, jnp.inf, 0.0), t + 1
+
+    trainable = OptaxTrainable(loss, PARAMS, BATCHES, optax.sgd, state=0, evaluate=lambda p, t, b: p["w"].sum())
+    trainable.prepare(9)
+    for updates, finite in ((3, True), (4, False), (9, False)):
+        scores = [*trainable.scores([[0.01] * updates] * 2, seed=0), *trainable.scores([[0.01] * updates], seed=0)]
+        assert [math.isfinite(score) for score in scores] == [finite] * 3
 
 
 def test_candidates_may_all_reach_a_loss_of_nothing() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from ratewise.errors import FinderError
+from ratewise.finder.batches import counted
 from ratewise.finder.find import find
 from ratewise.finder.finding import Finding
 from ratewise.finder.sweep import one_by_one
@@ -127,7 +128,7 @@ class OptaxTrainable:
         _check_params(params)
         _check_key(key)
         self._loss, self._evaluate, self._key = loss, evaluate, key
-        self._begin = source(batches)
+        self._begin, self._per_epoch = source(batches), counted(batches)
         self._score_on = None if held_out is None else source(held_out, "held_out")
         with _said("reading params and optimizer"):
             self._driven = driven(optimizer, _strong(params), _strong(opt_state))
@@ -150,6 +151,11 @@ class OptaxTrainable:
     def planned(self) -> tuple[Any, int, int] | None:
         """What the ``inject`` that was given follows, if its end is known."""
         return self._driven.planned
+
+    @property
+    def epoch(self) -> float | None:
+        """Updates in one pass over the batches, where their number is known."""
+        return self._per_epoch
 
     @property
     def cost(self) -> dict[str, int]:
