@@ -8,6 +8,8 @@ keras = pytest.importorskip("keras")
 import tensorflow as tf  # noqa: E402
 import torch  # noqa: E402
 
+from ratewise.cli.main import run  # noqa: E402
+from ratewise.core.horizon import Horizon  # noqa: E402
 from ratewise.keras.engine import Engine  # noqa: E402
 from ratewise.lab.catalogue import strategy  # noqa: E402
 from ratewise.lab.compare import compare  # noqa: E402
@@ -16,6 +18,10 @@ from ratewise.lab.plan import Budget  # noqa: E402
 from ratewise.torch.engine import Engine as TorchEngine  # noqa: E402
 
 STEPS = 30
+
+pytestmark = pytest.mark.filterwarnings(  # Keras 3.15 hands numpy 2 tensors of an older protocol
+    "ignore:__array__ implementation:DeprecationWarning"
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +83,29 @@ def test_divergence_is_noticed(task, engine):
     assert (loss, metric) == (None, None)
     assert not np.isfinite(losses[-1])
     assert np.isfinite(losses[:-1]).all()
+
+
+def test_a_rate_is_found_for_a_schedule_and_leaves_no_trace_in_later_runs(task, engine):
+    settled = strategy("cosine").with_peak(0.1, STEPS)
+    before = engine.run(settled, 0, task.order(0, STEPS), "valid")
+    found = engine.find(strategy("linear").over(150), Horizon(150, dataset_size=90, batch_size=16), 16, seeds=1)
+    assert found.low <= found.suggestion <= found.high
+    assert found.valid_for["horizon"] == 150
+    assert found.valid_for["schedule"].startswith("Linear(")
+    assert engine.run(settled, 0, task.order(0, STEPS), "valid") == before
+    scored = dict(zip(found.curve.rates, found.curve.scores, strict=True))
+    rate = min(scored, key=lambda rate: scored[rate][0])
+    losses = [engine.run(strategy("linear").with_peak(r, 50), 0, task.order(0, 50), "valid")[1] for r in (rate, 3e-4)]
+    assert losses[0] == pytest.approx(scored[rate][0], rel=0.3)  # the same runs, but for the order of the batches
+    assert losses[1] > 5 * losses[0]
+
+
+def test_find_prints_code_for_keras(capsys):
+    assert run(["find", "wine", "--engine", "keras", "--optimizer", "adam", "--seeds", "1"]) == 0
+    out = capsys.readouterr().out
+    suggestion = out.split("suggestion ")[1].split()[0]
+    assert 'optimizer = ratewise.keras.build("adam", lr, horizon=150)' in out
+    assert f"lr = Linear({suggestion}, 0.0, 150)" in out
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The command ``ratewise find``."""
 
 import json
+import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -23,6 +24,7 @@ def find(
     high: Annotated[float, typer.Option(help="Highest.")] = 10.0,
     seeds: Annotated[int, typer.Option(help="Orders of the batches that the best rates are tried on.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="Initial values, and the first order.", min=0)] = 0,
+    engine: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
     png: Annotated[Path | None, typer.Option(help="Write the drawing as a picture.", dir_okay=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -50,12 +52,15 @@ def find(
     if not isinstance(lr, Schedule):
         raise ScheduleError(f"find: --schedule must have no rules, which wait for a metric, got {lr!r:.80}.")
     strategy = Strategy("found", optimizer, lr, momentum=0.9 if optimizer == "sgd" else None)
+    if engine == "keras":
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
+    settings = {"low": low, "high": high, "seeds": seeds, "seed": seed}
     with redirect_stdout(sys.stderr):  # what a task file prints is not data
-        finding = find_on(task, strategy, steps, method=method, low=low, high=high, seeds=seeds, seed=seed)
+        finding = find_on(task, strategy, steps, engine=engine, method=method, **settings)
     if as_json:
         print(json.dumps(finding.to_dict(), indent=2, allow_nan=False))
     else:
-        screens.show_finding(finding, strategy)
+        screens.show_finding(finding, strategy, engine)
     if png is not None:
         sys.stdout.flush()
         screens.write_finding(finding, png)

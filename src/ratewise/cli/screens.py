@@ -169,7 +169,7 @@ def show_result(result: dict[str, Any]) -> None:
     print(tables.text(result, console.width if console.is_terminal else None))
 
 
-def show_finding(finding: Finding, strategy: Strategy) -> None:
+def show_finding(finding: Finding, strategy: Strategy, engine: str) -> None:
     """Print the drawing, the reason, what the known rules say, the cost, and the code to paste."""
     console = _console()
     width = console.width if console.is_terminal else 80
@@ -180,7 +180,7 @@ def show_finding(finding: Finding, strategy: Strategy) -> None:
     if finding.suggestion is not None:
         horizon = finding.valid_for.get("horizon")
         steps = horizon if type(horizon) is int else 1000
-        print(f"\n{strategy.with_peak(float(f'{finding.suggestion:.3g}'), steps).code('torch', steps)}")
+        print(f"\n{strategy.with_peak(float(f'{finding.suggestion:.3g}'), steps).code(engine, steps)}")
 
 
 def _rules(rows: list[drawn.Compared], width: int) -> list[str]:

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ratewise.core.horizon import Horizon
 from ratewise.core.schedule import Schedule
 from ratewise.core.shapes import Custom
 from ratewise.errors import TaskError
@@ -87,16 +88,17 @@ class Engine:
         return digest.hexdigest()
 
     def find(
-        self, strategy: Any, updates: int, batch_size: int, *, method: str = "probe", seed: int = 0, **settings: Any
+        self, strategy: Any, run: Horizon, batch_size: int, *, method: str = "probe", seed: int = 0, **settings: Any
     ) -> Finding:
         """Find the peak rate of a strategy; arguments are those of ``ratewise.torch.engine.Engine.find``."""
-        of_the_run = {"schedule": strategy.lr, "horizon": updates} if method == "probe" else {}
+        of_the_run = {"schedule": strategy.lr, "horizon": run} if method == "probe" else {}
         self._start(seed)
-        optimizer = build(strategy.optimizer, 1.0, horizon=updates, **strategy.settings_given())
+        optimizer = build(strategy.optimizer, 1.0, horizon=run, **strategy.settings_given())
         self._model.compile(optimizer, loss=self._loss)
+        x, y = self._splits["train"]
         return find_lr(
-            self._model, *self._splits["train"], batch_size=batch_size, held_out=self._splits["valid"], method=method,
-            seed=seed, **of_the_run, **settings,
+            self._model, x, y, batch_size=batch_size, held_out=self._splits["valid"], method=method, seed=seed,
+            **of_the_run, **settings,
         )  # fmt: skip
 
     def run(self, strategy: Any, seed: int, order: Any, split: str) -> tuple[list[float], float | None, float | None]:

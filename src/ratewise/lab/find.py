@@ -7,11 +7,9 @@ from ratewise.core.horizon import Horizon
 from ratewise.errors import FinderError, TaskError, UnknownName, nearest
 from ratewise.finder import Finding
 from ratewise.lab.loading import load
-from ratewise.lab.runs import engine_of, examined
+from ratewise.lab.runs import ENGINES, engine_of, examined
 from ratewise.lab.strategy import Strategy
 from ratewise.lab.task import Task
-
-ENGINES = ("torch",)
 
 
 def find(
@@ -24,7 +22,7 @@ def find(
         task: A ``Task``, the name of a built-in one, or ``"path/to/file.py:name"``.
         strategy: Optimizer and schedule of the run; whatever the schedule's peak is, the finding says another.
         steps: Updates of the run, the task's own by default; of a range test those that it makes, 100 by default.
-        engine: ``"torch"``.
+        engine: ``"torch"`` or ``"keras"``.
         method: ``"probe"`` or ``"range"``.
         settings: Further arguments of ``find_lr``: ``low``, ``high``, ``seeds``, ``seed``.
 
@@ -52,7 +50,7 @@ def find(
         raise UnknownName(f"unknown optimizer {strategy.optimizer!r}.{nearest(strategy.optimizer, known)}")
     run = Horizon(length, dataset_size=len(task.splits["train"][0]), batch_size=task.batch_size)
     try:
-        found: Finding = trained.find(strategy.over(run), length, task.batch_size, method=method, **settings)
+        found: Finding = trained.find(strategy.over(run), run, task.batch_size, method=method, **settings)
     except FinderError as error:
         if error.__cause__ is None:
             raise

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ratewise.core.horizon import Horizon
 from ratewise.core.shapes import Constant
 from ratewise.errors import TaskError
 from ratewise.finder.finding import Finding
@@ -133,26 +134,27 @@ class Engine:
             )
 
     def find(
-        self, strategy: Any, updates: int, batch_size: int, *, method: str = "probe", seed: int = 0, **settings: Any
+        self, strategy: Any, run: Horizon, batch_size: int, *, method: str = "probe", seed: int = 0, **settings: Any
     ) -> Finding:
-        """Find the peak rate of a strategy for a run of so many updates, by its loss on the validation split.
+        """Find the peak rate of a strategy for a run, by its loss on the validation split.
 
         Args:
             strategy: As for ``run``; its peak does not matter.
-            updates: How many the run has.
+            run: Its updates, and what an epoch is.
             batch_size: Examples per update.
             method: As for ``ratewise.torch.find_lr``.
             seed: Fixes the initial values, and is the first that fixes an order of the batches.
             **settings: Further arguments of ``ratewise.torch.find_lr``.
         """
-        of_the_run = {"schedule": strategy.lr, "horizon": updates} if method == "probe" else {}
+        of_the_run = {"schedule": strategy.lr, "horizon": run} if method == "probe" else {}
         with torch.random.fork_rng(devices=[]), _one_thread():
             torch.manual_seed(seed)
             model = self._model()
-            optimizer, _ = replace(strategy, lr=Constant(1.0)).torch(model.parameters(), updates)
+            optimizer, _ = replace(strategy, lr=Constant(1.0)).torch(model.parameters(), run)
+            batches = _Epochs(*self._data["train"], batch_size)
             return find_lr(
-                model, optimizer, self._loss, _Epochs(*self._data["train"], batch_size), held_out=[self._data["valid"]],
-                method=method, seed=seed, **of_the_run, **settings,
+                model, optimizer, self._loss, batches, held_out=[self._data["valid"]], method=method, seed=seed,
+                **of_the_run, **settings,
             )  # fmt: skip
 
     def run(self, strategy: Any, seed: int, order: Any, split: str) -> tuple[list[float], float | None, float | None]:
