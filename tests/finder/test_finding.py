@@ -37,7 +37,7 @@ def test_a_clear_curve_gives_a_rate_below_its_bottom(centre: float, noise: float
     finding = found(curve)
     assert finding.suggestion is not None, finding.reason
     assert centre / 30 < finding.suggestion <= centre
-    assert finding.low <= finding.suggestion <= finding.high < finding.ceiling < 3 * centre
+    assert finding.low <= finding.suggestion <= finding.high < finding.stable < 3 * centre
     assert finding.range == (finding.low, finding.high)
     assert f"{finding.spread:.1f} octaves" in finding.reason
 
@@ -66,7 +66,7 @@ def test_never_in_the_last_tenth_before_divergence(seed: int) -> None:
         values = (*losses, *tail)
         finding = found(Curve(tuple(RATES[: len(values)]), values, N, "not finite" if tail else "diverged"))
         assert diverged_at(finding.curve) == wall
-        assert finding.ceiling == RATES[wall - 1]
+        assert finding.stable == RATES[wall - 1]
         if finding.suggestion is not None:
             assert finding.suggestion <= RATES[wall - 1 - math.ceil(wall / 10)] * (1 + 1e-12)
 
@@ -132,7 +132,8 @@ def test_it_is_json_without_nan(curve: Curve) -> None:
     finding = found(curve)
     back = json.loads(json.dumps(finding.to_dict(), allow_nan=False))
     assert back == finding.to_dict()
-    assert list(back) == ["low", "high", "suggestion", "ceiling", "reason", "curve", "rules", "cost", "valid_for"]
+    assert list(back)[:6] == ["low", "high", "suggestion", "ceiling", "stable", "reason"]
+    assert list(back)[6:] == ["curve", "rules", "cost", "valid_for"]
     assert back["curve"]["losses"][:1] == [curve.losses[0]]
     assert (back["curve"]["losses"][-1] is None) == (curve.stopped == "not finite")
 

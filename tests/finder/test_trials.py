@@ -23,14 +23,14 @@ from ratewise import (
 )
 from ratewise.errors import FinderError, ScheduleError
 from ratewise.finder import Trials, compressed, probe, weighed
-from ratewise.finder.finding import EXPONENT
+from ratewise.finder.finding import exponent
 from ratewise.finder.trials import length, located, vertex
 
 START = 2.0
 
 
 def bowl(best, *, edge=math.inf, noise=0.0, width=4.0, floor=0.5, calls=None):
-    """Scores with the lowest at ``best`` (octaves), shifted by each seed: far below it the start, nan above ``edge``."""
+    """Scores with the lowest at ``best`` (octaves), shifted by the seed: far below it the start, nan above ``edge``."""
 
     def scores(rows, seed):
         found = []
@@ -176,10 +176,17 @@ def test_without_a_bottom_the_lowest_point_is_taken() -> None:
 
 
 def test_the_suggestion_is_the_vertex_corrected_for_the_horizon() -> None:
-    found = finding(bowl(-3.0))
-    assert math.log2(found.suggestion) == pytest.approx(-3.0 + EXPONENT * math.log2(50 / 400), abs=0.1)
-    whole = finding(bowl(-3.0), shape=[1.0] * 50, horizon=50)
+    for epochs in (0.3, 1, 8, 300, 1e6):
+        found = finding(bowl(-3.0), epochs=epochs)
+        assert math.log2(found.suggestion) == pytest.approx(-3.0 + exponent(epochs) * math.log2(50 / 400), abs=0.1)
+        assert (f"{epochs:.3g} epochs" in found.reason) == (exponent(epochs) > 0)
+    whole = finding(bowl(-3.0), shape=[1.0] * 50, horizon=50, epochs=100)
     assert math.log2(whole.suggestion) == pytest.approx(-3.0, abs=0.1)
+
+
+@given(few=st.floats(0.01, 1e6), more=st.floats(1, 1e3))
+def test_more_passes_over_the_same_examples_never_allow_a_higher_rate(few: float, more: float) -> None:
+    assert 0 <= exponent(few) <= exponent(few * more) <= 1
 
 
 @given(best=st.floats(-16, -2), noise=st.floats(0, 0.6), above=st.floats(0.2, 6))

@@ -161,7 +161,7 @@ def test_it_gives_a_range_and_a_suggestion_or_a_reason_and_the_same_answer_twice
     finding = found[0]
     assert finding.suggestion is not None
     assert finding.range == (finding.low, finding.high)
-    assert finding.low <= finding.suggestion <= finding.high < finding.ceiling
+    assert finding.low <= finding.suggestion <= finding.high < finding.stable
     assert finding.valid_for["ratios"] == {"body": 0.1, "head": 1.0}
     run.train(500)
     late = run.find(seed=5)  # trained, so the loss hardly falls any more
@@ -173,7 +173,7 @@ def test_the_suggestion_is_never_in_the_last_tenth_before_divergence() -> None:
     run = Training()
     for seed in range(4):
         finding = run.find(seed=seed, high=1e3)
-        first = finding.curve.rates.index(finding.ceiling) + 1
+        first = finding.curve.rates.index(finding.stable) + 1
         assert finding.curve.losses[first] > finding.curve.losses[0]
         assert finding.suggestion <= finding.curve.rates[first - 1 - math.ceil(first / 10)]
 

@@ -1,8 +1,17 @@
-"""Looking ahead in a stream of batches without taking anything from it."""
+"""Batches for a finder: looked at without taking them from a stream, begun anew, some kept aside."""
 
+import random
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+from ratewise.errors import FinderError
+
+_TOO_FEW = (
+    "find_lr: batches is empty. Give at least two batches.",
+    "find_lr: batches has one batch only, so every update would see the same examples. Give at least two; to train on "
+    "the whole data at once, give [batch, batch] and held_out=.",
+)
 
 
 class Lookahead(Iterator[Any]):
@@ -39,3 +48,61 @@ class Lookahead(Iterator[Any]):
                     return
             yield self._ahead[seen]
             seen += 1
+
+
+def counted(batches: Any) -> int | None:
+    """Return how many batches there are; None where that is not known."""
+    try:
+        return len(batches) or None
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def endless(begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """Yield epoch after epoch.
+
+    Raises:
+        FinderError: There is no batch, or only one.
+    """
+    while True:
+        count = 0
+        for batch in begin():
+            count += 1
+            yield batch
+        if count < len(_TOO_FEW):
+            raise FinderError(_TOO_FEW[count])
+
+
+def shuffled(pool: Sequence[Any], seed: int) -> Iterator[Any]:
+    """Yield epochs of ``pool``, each in an order of its own that ``seed`` fixes; no global generator is used."""
+    generator = random.Random(seed)
+    while True:
+        yield from generator.sample(pool, len(pool))
+
+
+def parted(begin: Callable[[], Iterator[Any]], needed: int) -> tuple[list[Any], list[Any]]:
+    """Return batches to train on and held-out ones, a tenth of all, from one pass.
+
+    The pass ends once it has ``needed`` batches to train on, as a loader may be too long for the memory.
+
+    Raises:
+        FinderError: There is no batch, or only one.
+    """
+    taken: list[Any] = []
+    for batch in begin():
+        taken.append(batch)
+        if len(taken) - aside(len(taken)) >= max(needed, 1):
+            break
+    if len(taken) < len(_TOO_FEW):
+        raise FinderError(_TOO_FEW[len(taken)])
+    kept = aside(len(taken))
+    return taken[:-kept], taken[-kept:]
+
+
+def aside(count: int) -> int:
+    """Return how many of so many batches are kept aside: a tenth, at least one.
+
+    >>> aside(2), aside(50), aside(149)
+    (1, 5, 15)
+    """
+    return max(1, round(count / 10))

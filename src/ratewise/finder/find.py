@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from ratewise.core.horizon import Horizon
+from ratewise.core.horizon import Horizon, epochs
 from ratewise.errors import FinderError, nearest
 from ratewise.finder.finding import Finding, judged, weighed
 from ratewise.finder.rules import suggestions
@@ -52,8 +52,11 @@ def find(
         trainable.prepare(max(len(shape), sweeping))
         curve = swept(trainable, rates, seed, stop)
         rules = suggestions(curve.rates, curve.losses, curve.planned)
-        trials = probe(trainable.scores, shape, left, low, high, centre=rules["minimum"], seeds=seeds, seed=seed)
-        valid_for = {**trainable.valid_for, "schedule": repr(planned), "horizon": left}
+        passes = left / (_epoch(horizon) or trainable.epoch or left)
+        trials = probe(
+            trainable.scores, shape, left, low, high, centre=rules["minimum"], seeds=seeds, seed=seed, epochs=passes
+        )
+        valid_for = {**trainable.valid_for, "schedule": repr(planned), "horizon": left, "epochs": passes}
         return weighed(trials, rules, trainable.cost, valid_for, trainable.ceiling(seed))
     finally:
         trainable.restore()
@@ -71,6 +74,13 @@ def _planned(trainable: Trainable, schedule: Any, horizon: Any) -> tuple[Any, in
     if known is None:
         return schedule, UNKNOWN_HORIZON, 0
     return schedule, math.ceil(known), 0
+
+
+def _epoch(horizon: Any) -> float | None:
+    """Updates in one pass over the data, where a ``Horizon`` knows it."""
+    if not isinstance(horizon, Horizon) or horizon.dataset_size is None or horizon.batch_size is None:
+        return None
+    return float(horizon.updates(epochs(1)))
 
 
 def _check(method: str, schedule: Any, horizon: Any, seeds: int, seed: int) -> None:

@@ -115,8 +115,27 @@ def judged(
     return Finding(low, high, suggestion, ceiling, reason, curve, rules, cost, valid_for, stable)
 
 
-EXPONENT = 0.45
-"""By how much the best rate of a longer run is lower: it goes with (updates)^-0.45, for held-out loss."""
+BASE, PER_DOUBLING = 0.0, 0.14
+"""Of the horizon correction, fitted on measured data by ``benchmarks/finder.py``; see docs/finder.md."""
+
+
+def exponent(epochs: float, base: float = BASE, per_doubling: float = PER_DOUBLING) -> float:
+    """Return k in: the best rate of a longer run goes with (updates)^-k, for held-out loss.
+
+        k = base + per_doubling * log2(epochs), from 0 to 1
+
+    The more often the same examples come, the more a high rate overfits them. It is never above 1: far below the best
+    rate the loss depends on rate * updates alone.
+
+    Args:
+        epochs: How often each example comes in the longer run; below 1 counts as 1.
+        base: For a single pass.
+        per_doubling: For every doubling of that.
+
+    >>> exponent(1), round(exponent(8), 2), exponent(1000)
+    (0.0, 0.42, 1.0)
+    """
+    return min(max(base + per_doubling * math.log2(max(epochs, 1.0)), 0.0), 1.0)
 
 
 def weighed(
@@ -125,14 +144,14 @@ def weighed(
 ) -> Finding:  # fmt: skip
     """Return what a probe says.
 
-    The suggestion is the best rate of the short runs times (updates of a short run / horizon)^0.45, as is its range.
-    It is at most nine tenths of the largest rate that trained, if a larger one did not.
+    The suggestion is the best rate of the short runs times (updates of a short run / horizon)^k, as is its range, with
+    the ``exponent`` k. It is at most nine tenths of the largest rate that trained, if a larger one did not.
     """
     best = located(trials)
     refusal = undecided(trials, best)
     if refusal or best is None:
         return Finding(None, None, None, ceiling, refusal, trials, rules, cost, valid_for, trials.stable)
-    factor = (trials.updates / trials.horizon) ** EXPONENT
+    factor = (trials.updates / trials.horizon) ** exponent(trials.epochs)
     limit = math.inf if trials.stable in (None, trials.rates[-1]) else 0.9 * (trials.stable or 0.0)
     suggestion, low, high = (min(rate * factor, limit) for rate in (best.rate, best.low, best.high))
     return Finding(
@@ -177,7 +196,7 @@ def _account(trials: Trials, best: Best, factor: float) -> str:
     """How the suggestion of a probe came about."""
     lowest = min(loss for loss in trials.losses if math.isfinite(loss))
     runs = sum(map(len, trials.scores))
-    shift = f", times {factor:.2f} for {trials.horizon} updates" if factor != 1 else ""
+    shift = f", times {factor:.2f} for {trials.horizon} updates, {trials.epochs:.3g} epochs" if factor != 1 else ""
     return (
         f"{runs} runs of the whole schedule in {trials.updates} updates: the held-out loss, {trials.start:.4g} before, "
         f"was lowest ({lowest:.4g}) near {best.rate:.3g}{shift}."

@@ -25,6 +25,10 @@ class Trainable(Protocol):
         """What it follows now: schedule, updates of the whole run, updates made; None if that is not known."""
 
     @property
+    def epoch(self) -> float | None:
+        """Updates in one pass over the data; None if that is not known, or the data does not end."""
+
+    @property
     def cost(self) -> Mapping[str, int]:
         """``updates`` and ``batches`` so far."""
 

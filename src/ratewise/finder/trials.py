@@ -42,6 +42,7 @@ class Trials:
         horizon: How many the training will have.
         seeds: How many seeds a rate near the best has.
         stopped: ``""``, or at which end of the range the best rate lay: ``"low"`` or ``"high"``.
+        epochs: How often each example comes in the horizon.
     """
 
     rates: tuple[float, ...]
@@ -51,6 +52,7 @@ class Trials:
     horizon: int
     seeds: int
     stopped: str = ""
+    epochs: float = 1.0
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -76,6 +78,7 @@ class Trials:
             "horizon": self.horizon,
             "seeds": self.seeds,
             "stopped": self.stopped,
+            "epochs": self.epochs,
         }
 
 
@@ -108,7 +111,9 @@ def compressed(schedule: Schedule | Ruled | float | None, horizon: int, updates:
         >>> compressed(linear_decay(0.2), horizon=400, updates=4)
         [1.0, 0.75, 0.5, 0.25]
     """
-    if schedule is None or (type(schedule) in (int, float) and 0 < schedule < math.inf):
+    if isinstance(schedule, (int, float)) and not isinstance(schedule, bool) and 0 < schedule < math.inf:
+        schedule = None
+    if schedule is None:
         return [1.0] * updates
     if not isinstance(schedule, Schedule | Ruled):
         raise FinderError(
@@ -127,7 +132,7 @@ def compressed(schedule: Schedule | Ruled | float | None, horizon: int, updates:
 
 def probe(
     scores: Scores, shape: Sequence[float], horizon: int, low: float, high: float, *,
-    centre: float | None = None, seeds: int = 3, seed: int = 0,
+    centre: float | None = None, seeds: int = 3, seed: int = 0, epochs: float = 1.0,
 ) -> Trials:  # fmt: skip
     """Train candidates over a geometric grid, first coarse with one seed, then fine with all.
 
@@ -143,6 +148,7 @@ def probe(
         centre: Where to begin, for example what a range test found; the middle of the range by default.
         seeds: How many orders of the batches the fine grid is trained on.
         seed: The first of them.
+        epochs: How often each example comes in the horizon.
     """
     anchor = math.sqrt(low) * math.sqrt(high) if centre is None else min(max(centre, low), high)
     bottom, top = math.ceil(math.log2(low / anchor) - 1e-9), math.floor(math.log2(high / anchor) + 1e-9)
@@ -185,7 +191,7 @@ def probe(
     stopped = "low" if k == bottom else "high" if k == top else ""
     return Trials(
         tuple(anchor * 2.0**k for k in by_octave), tuple(by_octave.values()), start, len(shape), horizon, seeds,
-        stopped if by_octave else "",
+        stopped if by_octave else "", epochs,
     )  # fmt: skip
 
 

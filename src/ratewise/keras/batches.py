@@ -13,14 +13,20 @@ import keras
 import numpy as np
 
 from ratewise.errors import FinderError
-from ratewise.finder.batches import Lookahead
+from ratewise.finder.batches import Lookahead, counted
 
 SIZE = 32
 """Examples to a batch of arrays, as in ``fit``."""
 
 
 class Feed(Protocol):
-    """Batches as ``train_step`` takes them: x, ``(x, y)`` or ``(x, y, sample_weight)``."""
+    """Batches as ``train_step`` takes them: x, ``(x, y)`` or ``(x, y, sample_weight)``.
+
+    Args:
+        length: How many there are in a pass; None if that is not known.
+    """
+
+    length: int | None
 
     def first(self) -> Any:
         """Return a batch."""
@@ -69,7 +75,7 @@ def feed(
                 f"find_lr: {what} belongs to arrays, and {name} is a {type(x).__name__}, whose batches bring "
                 "their own. Leave it out."
             )
-    return Stream(begin, class_weight, name)
+    return Stream(begin, class_weight, name, counted(x))
 
 
 class Arrays:
@@ -89,6 +95,7 @@ class Arrays:
             )
         self._rows = np.arange(lengths.pop())
         self._size = SIZE if size is None else size
+        self.length: int | None = len(self._cuts(self._rows))
 
     def first(self) -> Any:
         self._check()
@@ -130,8 +137,10 @@ class Arrays:
 class Stream:
     """Batches that come one after the other."""
 
-    def __init__(self, begin: Callable[[], Iterator[Any]], class_weight: Any, name: str) -> None:
-        self._begin, self._class_weight, self._name = begin, class_weight, name
+    def __init__(
+        self, begin: Callable[[], Iterator[Any]], class_weight: Any, name: str, length: int | None = None
+    ) -> None:
+        self._begin, self._class_weight, self._name, self.length = begin, class_weight, name, length
         self._kept: list[Any] = []
         self._coming: Iterator[Any] | None = None
         self._parted = False

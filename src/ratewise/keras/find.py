@@ -8,6 +8,7 @@ back, so that nothing that was compiled for training is compiled again.
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from statistics import fmean
 from typing import Any
@@ -114,7 +115,7 @@ class KerasTrainable:
         self._optimizer = attach.inner(model.optimizer)
         _build(model, data, feeders)
         self._accumulation = attach.accumulation(self._optimizer)
-        self._memory = Memory([model], feeders)
+        self._memory = self._ready = Memory([model], feeders)
         self._held_out: list[Any] | None = None
         self._write: Callable[[float], object] = float
         self._steps: Steps | None = None
@@ -128,6 +129,11 @@ class KerasTrainable:
         held = _rate(self._optimizer)
         steps = unruled(held.lr).steps if isinstance(held, Schedule) else None
         return None if steps is None else (held.lr, math.ceil(steps), attach.updates(self._optimizer) + held.start)
+
+    @property
+    def epoch(self) -> float | None:
+        """Updates in one pass over the data, where their number is known."""
+        return None if self._data.length is None else self._data.length / self._accumulation
 
     @property
     def cost(self) -> dict[str, int]:
@@ -157,9 +163,9 @@ class KerasTrainable:
         """Begin at the state that was found, with batches and dropout of ``seed``."""
         if self._steps is None:
             self._begin()
-        self._memory.rewind()
+        self._ready.rewind()
         seed_all(seed)
-        for state, value in self._memory.seeds:
+        for state, value in self._ready.seeds:
             moved = value.copy()
             moved[1] = (int(moved[1]) + seed * _APART) % 2**31
             state.assign(moved)
@@ -205,11 +211,16 @@ class KerasTrainable:
     def restore(self) -> None:
         """Put everything back."""
         self._stream = iter(())
+        self._ready.restore()
         self._memory.restore()
 
     def _begin(self) -> None:
-        """Take over the rate, and make train and test functions that know it."""
+        """Build what was compiled, take over the rate, and make train and test functions that know it."""
         optimizer = self._optimizer
+        if not all(part.built for part in _parts(self._model)):
+            with suppress(Exception):  # what has no symbolic form is built by the first step
+                self._model._symbolic_build(data_batch=tensors(self._data.first()))
+            self._ready = Memory([self._model])
         if isinstance(optimizer, Scheduled):
             t = attach.updates(optimizer)
             optimizer.follow({name: Constant(schedule(t)) for name, schedule in optimizer.now().items()})
@@ -278,28 +289,32 @@ def _held_out(held_out: Any, batch_size: int | None) -> Feed:
     return feed(x, y, sample_weight, batch_size, name="held_out") if isinstance(found, Arrays) else found
 
 
+def _parts(model: Any) -> list[Any]:
+    """What ``fit`` builds before its first step."""
+    compiled = (model.optimizer, model._compile_metrics, model._compile_loss)
+    return [model, *model.layers, *(part for part in compiled if part is not None)]
+
+
 def _build(model: Any, data: Feed, feeders: Sequence[Any]) -> None:
-    """Build the model, what was compiled with it, and the optimizer, as ``fit`` does before its first step.
+    """Give the model its initial weights, from the first batch if it must be; not so what was compiled with it.
 
     Raises:
         FinderError: There is nothing to train.
     """
-    optimizer = model.optimizer
-    whole = [model, optimizer, *(p for p in (model._compile_metrics, model._compile_loss) if p is not None)]
-    if not all(part.built for part in whole):
+    if not all(part.built for part in (model, *model.layers)):
         sources = Memory([], feeders)
         try:
             batch = tensors(data.first())
         finally:
             sources.restore()
         try:
-            model._symbolic_build(data_batch=batch)
+            with keras.StatelessScope():  # so that nothing but the weights comes of it
+                model(keras.utils.unpack_x_y_sample_weight(batch)[0])
         except Exception as error:
             if not model.variables:
-                cause = error.__context__ if isinstance(error.__context__, Exception) else error
                 raise FinderError(
-                    f"find_lr: the model is not built, and to build it from the first batch raised {_named(cause)} "
-                    "Call it on a batch first."
+                    f"find_lr: the model is not built, and to call it on the first batch raised {_named(error)} Call "
+                    "it on a batch first."
                 ) from error
     if not model.variables:
         raise FinderError("find_lr: the model has no weights, so there is nothing to train.")

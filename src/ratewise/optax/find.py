@@ -7,7 +7,9 @@ for one candidate and for five, and called from a Python loop: so batches may di
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -17,10 +19,12 @@ import optax
 
 from ratewise.errors import FinderError
 from ratewise.finder.batches import counted
+from ratewise.finder.curvature import Ceiling
 from ratewise.finder.find import find
 from ratewise.finder.finding import Finding
 from ratewise.finder.sweep import one_by_one
 from ratewise.optax.batches import Memory, endless, examples, fresh, parted, seed_all, shuffled, source
+from ratewise.optax.curvature import BATCHES, measured
 from ratewise.optax.driven import driven
 
 WIDTH = 5
@@ -213,8 +217,29 @@ class OptaxTrainable:
         return one_by_one(self, rows, seed)
 
     def ceiling(self, seed: int) -> float | None:
-        """Not computed yet."""
-        return None
+        """Return the rate at which curvature makes training unstable; None if it cannot be told or there is none."""
+        try:
+            rate = self.curvature(seed).rate
+        except RuntimeError:  # FinderError, or no memory for it
+            return None
+        return rate if math.isfinite(rate) else None
+
+    def curvature(self, seed: int) -> Ceiling:
+        """Return the ceiling at the state that was found.
+
+        Raises:
+            FinderError: It cannot be told.
+        """
+        self.start(seed)
+        with _said("differentiating twice"):
+            batches = list(map(fresh, islice(self._begin() if self._pool is None else self._pool, BATCHES)))
+            if not batches:
+                raise FinderError("ceiling: batches is empty. Give at least one batch.")
+            carry, keys = self._found, self._keys
+            return measured(
+                lambda params, batch: self._objective(params, carry.state, batch, keys)[0], carry.params,
+                replace(self._driven, state=carry.opt_state), batches, seed,
+            )  # fmt: skip
 
     def restore(self) -> None:
         """Put loaders and global generators back."""

@@ -1,8 +1,7 @@
-"""Batches for the finder: begun anew without moving the loader that training uses, some of them kept aside."""
+"""Batches for the finder: begun anew without moving the loader that training uses, and copied to a device."""
 
 import copy
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,12 +10,6 @@ from torch.utils.data import DataLoader
 
 from ratewise.errors import FinderError
 from ratewise.finder.batches import Lookahead
-
-_TOO_FEW = (
-    "find_lr: batches is empty. Give at least two batches.",
-    "find_lr: batches has one batch only, so every update would see the same examples. Give at least two; to train on "
-    "the whole data at once, give [batch, batch] and held_out=.",
-)
 
 
 def source(batches: Any, name: str = "batches") -> Callable[[], Iterator[Any]]:
@@ -45,56 +38,6 @@ def _apart(loader: Any) -> Any:
     other = copy.copy(loader)
     vars(other)["_iterator"] = None
     return other
-
-
-def endless(begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """Epoch after epoch.
-
-    Raises:
-        FinderError: There is no batch, or only one.
-    """
-    while True:
-        count = 0
-        for batch in begin():
-            count += 1
-            yield batch
-        if count < len(_TOO_FEW):
-            raise FinderError(_TOO_FEW[count])
-
-
-def shuffled(pool: Sequence[Any], seed: int) -> Iterator[Any]:
-    """Epochs of ``pool``, each in an order of its own that ``seed`` fixes; no global generator is used."""
-    generator = random.Random(seed)
-    while True:
-        yield from generator.sample(pool, len(pool))
-
-
-def parted(begin: Callable[[], Iterator[Any]], needed: int) -> tuple[list[Any], list[Any]]:
-    """Keep a tenth of the batches aside: batches to train on, and held-out ones, from one pass.
-
-    The pass ends once it has ``needed`` batches to train on, as a loader may be too long for the memory.
-
-    Raises:
-        FinderError: There is no batch, or only one.
-    """
-    taken: list[Any] = []
-    for batch in begin():
-        taken.append(batch)
-        if len(taken) - aside(len(taken)) >= needed:
-            break
-    if len(taken) < len(_TOO_FEW):
-        raise FinderError(_TOO_FEW[len(taken)])
-    kept = aside(len(taken))
-    return taken[:-kept], taken[-kept:]
-
-
-def aside(count: int) -> int:
-    """How many of so many batches are kept aside.
-
-    >>> aside(2), aside(50), aside(149)
-    (1, 5, 15)
-    """
-    return max(1, round(count / 10))
 
 
 def fresh(batch: Any, device: torch.device) -> Any:

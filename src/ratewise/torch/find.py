@@ -18,11 +18,12 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from ratewise.errors import FinderError, ScheduleDetached
+from ratewise.finder.batches import counted, endless, parted, shuffled
 from ratewise.finder.curvature import Ceiling
 from ratewise.finder.find import find
 from ratewise.finder.finding import Finding
 from ratewise.finder.sweep import one_by_one
-from ratewise.torch.batches import endless, examples, fresh, parted, shuffled, source
+from ratewise.torch.batches import examples, fresh, source
 from ratewise.torch.curvature import BATCHES, measured
 from ratewise.torch.groups import names, unwrapped
 from ratewise.torch.population import Population, unfit
@@ -138,7 +139,7 @@ class TorchTrainable:
             _check_trainable(model, one)
         if not given:
             raise FinderError("find_lr: optimizer is an empty list. Give the optimizer that trains the model.")
-        self._begin = source(batches)
+        self._begin, self._per_epoch = source(batches), counted(batches)
         self._score_on = None if held_out is None else source(held_out, "held_out")
         self._pool: list[Any] | None = None
         self._groups = [group for one in self._optimizers for group in one.param_groups]
@@ -166,6 +167,11 @@ class TorchTrainable:
         return None
 
     @property
+    def epoch(self) -> float | None:
+        """Updates in one pass over the batches, where their number is known."""
+        return None if self._per_epoch is None else self._per_epoch / self._accumulation
+
+    @property
     def cost(self) -> dict[str, int]:
         """``updates`` and ``batches`` so far; those of copies that train together count each."""
         return dict(self._spent)
@@ -180,8 +186,11 @@ class TorchTrainable:
         if self._score_on is None:
             self._memory.restore()
             seed_all(0)
-            self._pool, held_out = parted(self._begin, updates * self._accumulation)
+            needed = updates * self._accumulation
+            self._pool, held_out = parted(self._begin, needed)
             self._score_on = source(held_out)
+            if self._per_epoch is None and len(self._pool) < needed:
+                self._per_epoch = len(self._pool) + len(held_out)
 
     def start(self, seed: int) -> None:
         """Begin at the state that was found; the optimizer's hooks are off from here on."""
@@ -236,7 +245,7 @@ class TorchTrainable:
         """Return the rate at which curvature makes training unstable; None if it cannot be told or there is none."""
         try:
             rate = self.curvature(seed).rate
-        except FinderError:
+        except RuntimeError:  # FinderError, or no memory for it
             return None
         return rate if math.isfinite(rate) else None
 
