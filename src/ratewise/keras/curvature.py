@@ -14,6 +14,7 @@ import numpy as np
 from ratewise.errors import FinderError
 from ratewise.finder.curvature import Ceiling, ceiling, gain
 from ratewise.keras import attach
+from ratewise.keras.snapshot import seed_all
 
 BATCHES = 8
 """The loss is that of so many batches, at most."""
@@ -43,7 +44,7 @@ def measured(model: Any, batches: Sequence[Any], seed: int = 0) -> Ceiling:
         raise FinderError("ceiling: the model has a train_step of its own, so its loss is not known.")
     variables = model.trainable_variables
     start = [keras.ops.convert_to_tensor(v.value) for v in variables]
-    gradients, products = _differentiated(lambda values, batch: _loss(model, variables, values, batch))
+    gradients, products = _differentiated(lambda values, batch: _loss(model, variables, values, batch, seed))
 
     def mean(flats: Sequence[Any]) -> Any:
         return sum(flats) / len(flats)
@@ -81,8 +82,9 @@ def _weighing(name: str, optimizer: Any, variables: Sequence[Any], settled: Call
     return gain(optimizer.beta_1, dampening=optimizer.beta_1), np.sqrt(square) + optimizer.epsilon
 
 
-def _loss(model: Any, variables: Sequence[Any], values: Sequence[Any], batch: Any) -> Any:
+def _loss(model: Any, variables: Sequence[Any], values: Sequence[Any], batch: Any, seed: int) -> Any:
     """The compiled loss in training mode, as a function of the values of the variables."""
+    seed_all(seed)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
     with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
         return model.compute_loss(x=x, y=y, y_pred=model(x, training=True), sample_weight=sample_weight)

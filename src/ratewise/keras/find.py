@@ -26,7 +26,7 @@ from ratewise.keras.batches import Arrays, Feed, examples, feed, tensors
 from ratewise.keras.curvature import BATCHES, measured
 from ratewise.keras.optimizers import Scheduled
 from ratewise.keras.schedule import Schedule
-from ratewise.keras.snapshot import Memory, seed_all
+from ratewise.keras.snapshot import Memory, seed_all, uninterrupted
 from ratewise.keras.steps import Steps
 
 _MOST = 10_000
@@ -211,8 +211,11 @@ class KerasTrainable:
     def restore(self) -> None:
         """Put everything back."""
         self._stream = iter(())
-        self._ready.restore()
-        self._memory.restore()
+        with uninterrupted():
+            try:
+                self._ready.restore()
+            finally:
+                self._memory.restore()
 
     def _begin(self) -> None:
         """Build what was compiled, take over the rate, and make train and test functions that know it."""

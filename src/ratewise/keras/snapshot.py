@@ -31,7 +31,7 @@ _OWNERS = (
 )
 """Looked into wherever they are met."""
 
-_GLOBALS = ("global_seed_generator", "global_random_seed")
+_GLOBALS = ("global_seed_generator", "global_random_seed", "object_name_uids")
 
 
 class Memory:
@@ -240,13 +240,17 @@ def _generators() -> list[Callable[[], object]]:
 
 
 def seed_all(seed: int) -> None:
-    """Seed the global generators that can be put back; TensorFlow's own would forget what it has drawn."""
+    """Seed the global generators that can be put back; TensorFlow's own would forget what it has drawn.
+
+    Keras' dropout on torch draws from torch's.
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    if keras.backend.backend() == "torch":
-        import torch
-
+    torch = sys.modules["torch"] if keras.backend.backend() == "torch" else None
+    if torch is not None:
         torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
 
 
 @contextmanager

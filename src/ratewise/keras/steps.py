@@ -21,6 +21,8 @@ class Steps:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        if keras.backend.backend() == "jax":
+            model.train_step = _another(model.train_step)
         model.make_train_function(force=True)
         model.make_test_function(force=True)
         model.reset_metrics()
@@ -54,6 +56,15 @@ class Steps:
             found = ", ".join(map(repr, logs)) if isinstance(logs, dict) else type(logs).__name__
             raise FinderError(f'find_lr: the model\'s {name} must return a dict with "loss", it returned {found}.')
         return float(logs["loss"])
+
+
+def _another(step: Any) -> Any:
+    """The same function as a new object: JAX would take an old trace of the same one, with other hyperparameters."""
+
+    def train_step(state: Any, data: Any) -> Any:
+        return step(state, data)
+
+    return train_step
 
 
 def _stateless(function: Any, groups: list[list[Any]], batch: Any) -> Any:
