@@ -101,6 +101,7 @@ SPECTRA = {
     "dense": np.linspace(0, 1, 200),
     "hardly apart": [100.0, *np.linspace(0, 98, 150)],
     "decades": np.logspace(-6, 2, 150),
+    "one above many alike": [2.0] + [1.0] * 400,
     "tiny": [1e-12, 2e-12, 3e-12],
     "huge": [1e20, 1e19, -3e20],
 }

@@ -17,13 +17,13 @@ from typing import Any
 
 from ratewise.errors import FinderError
 
-MOST = 60
-"""Products with the Hessian, at most."""
+LEAST, MOST = 10, 60
+"""Products with the Hessian, unless fewer leave nothing over: before, a bulk of like curvatures may hide the top."""
 
 TOLERANCE = 0.01
 """How exactly the largest curvature is sought, as a part of it."""
 
-ROUNDING = 1e-6
+ROUNDING = 1e-5
 """What is smaller than this part of the largest curvature in size, counts as 0: products are in float32, as a rule."""
 
 ASYMMETRY = 0.05
@@ -177,7 +177,7 @@ def largest(
             raise _not_finite()
         value, last = _top(diagonal, beside)
         extent = max(map(abs, diagonal)) + max(beside, default=0.0)
-        known = size * last <= tolerance * abs(value) or size <= ROUNDING * extent
+        known = (size * last <= tolerance * abs(value) and len(diagonal) >= LEAST) or size <= ROUNDING * extent
         if known or len(diagonal) == most:
             return (value if abs(value) > ROUNDING * extent > 0 else 0.0), len(diagonal), known
         before, vector = vector, rest * (1 / size)

@@ -6,6 +6,7 @@
     position         how many updates happened
     scaled           a state whose rates are multiplied: a sweep over peak rates compiles once
     find_lr          a learning rate by short runs of every candidate at once, or the reason why there is none
+    ceiling          the largest rate that the curvature of the loss allows
     scale_by_rule    a rule such as ``Plateau`` as a transformation of its own
 
 Everything is a pure function of the optimizer's state. So what is right in one loop is right under ``jit``, ``scan``
@@ -22,6 +23,7 @@ except ModuleNotFoundError as error:
         raise
     raise MissingDependency("optax" if error.name == "optax" else "JAX", "jax", "optax adapter") from error
 
+from ratewise.optax.ceiling import ceiling as ceiling
 from ratewise.optax.find import find_lr as find_lr
 from ratewise.optax.injected import Injected as Injected, inject as inject
 from ratewise.optax.rules import ScaleByRuleState as ScaleByRuleState, scale_by_rule as scale_by_rule
@@ -40,6 +42,7 @@ __all__ = [
     "Injected",
     "RuleState",
     "ScaleByRuleState",
+    "ceiling",
     "find_lr",
     "inject",
     "position",

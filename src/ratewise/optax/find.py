@@ -18,12 +18,12 @@ import numpy as np
 import optax
 
 from ratewise.errors import FinderError
-from ratewise.finder.batches import counted
+from ratewise.finder.batches import counted, endless, parted, shuffled
 from ratewise.finder.curvature import Ceiling
 from ratewise.finder.find import find
 from ratewise.finder.finding import Finding
 from ratewise.finder.sweep import one_by_one
-from ratewise.optax.batches import Memory, endless, examples, fresh, parted, seed_all, shuffled, source
+from ratewise.optax.batches import Memory, examples, fresh, seed_all, source
 from ratewise.optax.curvature import BATCHES, measured
 from ratewise.optax.driven import driven
 
@@ -158,7 +158,7 @@ class OptaxTrainable:
 
     @property
     def epoch(self) -> float | None:
-        """Updates in one pass over the batches, where their number is known."""
+        """Updates in one pass over the batches, where their number is known or their end was seen."""
         return self._per_epoch
 
     @property
@@ -176,8 +176,12 @@ class OptaxTrainable:
         self._memory.restore()
         seed_all(0)
         with _said("going through batches"):
-            self._pool, aside = parted(self._begin, updates, aside=self._score_on is None)
-            self._kept = aside if self._score_on is None else list(map(fresh, self._score_on()))
+            self._pool, self._kept = parted(self._fresh, updates)
+            if len(self._pool) < updates:  # the end was seen
+                self._per_epoch = len(self._pool) + len(self._kept)
+            if self._score_on is not None:
+                self._pool += self._kept
+                self._kept = list(map(fresh, self._score_on()))
         if not self._kept:
             raise FinderError("find_lr: held_out is empty. Give it at least one batch, or leave it out.")
 
@@ -187,7 +191,7 @@ class OptaxTrainable:
         seed_all(seed)
         self._carry, self._made = self._found, 0
         self._keys = None if self._key is None else jax.random.fold_in(self._key, seed)
-        self._stream = endless(self._begin) if self._pool is None else shuffled(self._pool, seed)
+        self._stream = endless(self._fresh) if self._pool is None else shuffled(self._pool, seed)
 
     def step(self, rate: float) -> float:
         """Make one update."""
@@ -232,7 +236,7 @@ class OptaxTrainable:
         """
         self.start(seed)
         with _said("differentiating twice"):
-            batches = list(map(fresh, islice(self._begin() if self._pool is None else self._pool, BATCHES)))
+            batches = list(islice(self._fresh() if self._pool is None else self._pool, BATCHES))
             if not batches:
                 raise FinderError("ceiling: batches is empty. Give at least one batch.")
             carry, keys = self._found, self._keys
@@ -317,6 +321,9 @@ class OptaxTrainable:
         self._spent["batches"] += len(counts)
         total = sum(n * jax.device_get(loss(batch)).astype(float) for n, batch in zip(counts, self._kept, strict=True))
         return total / sum(counts)
+
+    def _fresh(self) -> Iterator[Any]:
+        return map(fresh, self._begin())
 
     def _next(self) -> Any:
         batch = next(self._stream)
