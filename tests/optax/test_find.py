@@ -13,7 +13,7 @@ import pytest
 
 from ratewise import Constant, Linear, inverse_sqrt, linear_decay
 from ratewise.errors import FinderError
-from ratewise.finder import Lookahead, ramp
+from ratewise.finder import Lookahead, compressed, one_by_one, ramp
 from ratewise.optax import find_lr, inject, position, scaled
 from ratewise.optax.find import OptaxTrainable
 
@@ -139,8 +139,10 @@ def test_in_the_middle_of_training_the_rest_of_the_schedule_is_probed() -> None:
     state = updated(optimizer, 30, PARAMS)
     finding = find_lr(squares, PARAMS, BATCHES, optimizer, opt_state=state, steps=10, seeds=1)
     assert (finding.valid_for["horizon"], finding.valid_for["at_update"], position(state)) == (70, 30, 30)
-    given = find_lr(squares, PARAMS, BATCHES, optax.sgd, schedule=plan.after(30), horizon=70, steps=10, seeds=1)
-    assert finding.curve.losses == pytest.approx(given.curve.losses, rel=1e-5)
+    alone = OptaxTrainable(squares, PARAMS, BATCHES, optax.sgd)
+    alone.prepare(100)
+    rows = [[rate * part for part in compressed(plan.after(30), 70, 10)] for rate in finding.curve.rates]
+    assert finding.curve.losses == pytest.approx(one_by_one(alone, rows, seed=0), rel=1e-4)
 
 
 # -- together and alone --------------------------------------------------------------------------------------
@@ -251,7 +253,7 @@ def test_more_candidates_than_fit_together_and_none(made) -> None:
     assert start == pytest.approx([np.mean([squares(PARAMS, batch) for batch in BATCHES[-2:]])], rel=1e-6)
 
 
-def test_a_search_traces_the_loss_four_times() -> None:
+def test_a_search_traces_the_loss_five_times() -> None:
     traced = []
 
     def counted(params, batch):
@@ -259,7 +261,7 @@ def test_a_search_traces_the_loss_four_times() -> None:
         return squares(params, batch)
 
     find_lr(counted, PARAMS, BATCHES, optax.sgd, **SHORT)
-    assert len(traced) == 4  # an update alone and together, and their scores
+    assert len(traced) == 5  # an update alone and together, their scores, and the gradient for the ceiling
 
 
 def test_batches_may_differ_in_size() -> None:
@@ -327,7 +329,26 @@ def test_the_suggestion_trains_better_than_rates_far_from_it() -> None:
 def test_the_same_seed_gives_the_same_answer_and_another_one_another() -> None:
     one, other = (find_lr(squares, PARAMS, BATCHES, optax.sgd, seed=1, **SHORT).to_dict() for _ in range(2))
     assert one == other
-    assert one["curve"]["scores"] != find_lr(squares, PARAMS, BATCHES, optax.sgd, seed=2, **SHORT).curve.scores
+    trainable = OptaxTrainable(squares, PARAMS, BATCHES, optax.sgd)
+    trainable.prepare(100)
+    scores = [trainable.scores([[one["curve"]["rates"][0]] * 12], seed)[0] for seed in (1, 2)]
+    assert scores[0] == pytest.approx(one["curve"]["scores"][0][0], rel=1e-5)
+    assert scores[0] != scores[1]
+
+
+def test_it_is_seen_how_often_each_example_comes() -> None:
+    class Unmeasured:
+        def __iter__(self):
+            return iter(BATCHES)
+
+    for batches in (BATCHES, Unmeasured()):
+        trainable = OptaxTrainable(squares, PARAMS, batches, optax.sgd)
+        trainable.prepare(50)
+        assert trainable.epoch == 20
+    trainable = OptaxTrainable(squares, PARAMS, Unmeasured(), optax.sgd, held_out=BATCHES[:1])
+    trainable.prepare(10)
+    assert trainable.epoch is None
+    assert len(trainable._pool) == 11
 
 
 def test_the_range_test_needs_no_held_out_batches() -> None:

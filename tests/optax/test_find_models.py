@@ -89,7 +89,7 @@ def test_nnx_with_dropout_and_batch_norm() -> None:
 def test_equinox_with_its_arrays_taken_out() -> None:
     eqx = pytest.importorskip("equinox")
 
-    model = eqx.nn.MLP(6, 1, 8, 1, key=jax.random.key(0))
+    model = eqx.nn.MLP(6, 1, 8, 0, key=jax.random.key(0))
     params, static = eqx.partition(model, eqx.is_inexact_array)
 
     def loss(params, batch):

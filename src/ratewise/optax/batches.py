@@ -1,4 +1,4 @@
-"""Batches for the finder: begun anew without moving the loader that training uses, some of them kept aside.
+"""Batches of JAX for the finder: begun anew without moving the loader that training uses.
 
 JAX has no global state, but loaders have: generators of Python and numpy, often PyTorch's, and counters of their own.
 ``Memory`` puts those back.
@@ -17,12 +17,6 @@ import numpy as np
 
 from ratewise.errors import FinderError
 from ratewise.finder.batches import Lookahead
-
-_TOO_FEW = (
-    "find_lr: batches is empty. Give at least two batches.",
-    "find_lr: batches has one batch only, so every update would see the same examples. Give at least two; to train on "
-    "the whole data at once, give [batch, batch] and held_out=.",
-)
 
 _DEEPEST = 4
 """How far below a loader its generators are looked for: loader, batch sampler, sampler, generator."""
@@ -52,56 +46,6 @@ def _apart(loader: Any) -> Any:
     other = copy.copy(loader)
     vars(other)["_iterator"] = None
     return other
-
-
-def endless(begin: Callable[[], Iterator[Any]]) -> Iterator[Any]:
-    """Epoch after epoch.
-
-    Raises:
-        FinderError: There is no batch, or only one.
-    """
-    while True:
-        count = 0
-        for batch in begin():
-            count += 1
-            yield fresh(batch)
-        if count < len(_TOO_FEW):
-            raise FinderError(_TOO_FEW[count])
-
-
-def shuffled(pool: Sequence[Any], seed: int) -> Iterator[Any]:
-    """Epochs of ``pool``, each in an order of its own that ``seed`` fixes; no global generator is used."""
-    generator = random.Random(seed)
-    while True:
-        yield from generator.sample(pool, len(pool))
-
-
-def parted(begin: Callable[[], Iterator[Any]], needed: int, aside: bool) -> tuple[list[Any], list[Any]]:
-    """Keep batches to train on, and with ``aside`` a tenth of all as held-out ones, from one pass.
-
-    The pass ends once it has ``needed`` batches to train on, as a loader may be too long for the memory.
-
-    Raises:
-        FinderError: There is no batch, or only one.
-    """
-    taken: list[Any] = []
-    for batch in begin():
-        taken.append(fresh(batch))
-        if len(taken) - (tenth(len(taken)) if aside else 0) >= max(needed, len(_TOO_FEW)):
-            break
-    if len(taken) < len(_TOO_FEW):
-        raise FinderError(_TOO_FEW[len(taken)])
-    kept = len(taken) - (tenth(len(taken)) if aside else 0)
-    return taken[:kept], taken[kept:]
-
-
-def tenth(count: int) -> int:
-    """How many of so many batches are kept aside.
-
-    >>> tenth(2), tenth(50), tenth(149)
-    (1, 5, 15)
-    """
-    return max(1, round(count / 10))
 
 
 def fresh(batch: Any) -> Any:
