@@ -37,7 +37,7 @@ def test_the_task_file_of_the_readme_can_be_compared(tmp_path, monkeypatch, caps
 
 
 def test_every_command_of_the_readme_exists():
-    for command in set(re.findall(r"ratewise (\w+) ", README)) & {"compare", "explain", "list", "report", "show"}:
+    for command in set(re.findall(r"ratewise (\w+) ", README)) & {"compare", "explain", "find", "list", "report", "show"}:
         assert run([command, "--help"]) == 0
 
 

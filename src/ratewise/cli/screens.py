@@ -199,13 +199,14 @@ def _rules(rows: list[drawn.Compared], width: int) -> list[str]:
 def _cost(finding: Finding) -> str:
     updates, horizon = finding.cost["updates"], finding.valid_for.get("horizon")
     runs = f", as many as {updates / horizon:.1f} runs of {horizon}" if type(horizon) is int else ""
-    return f"cost: {updates} updates{runs}"
+    engine = f"; candidates trained {finding.valid_for['engine']}" if runs and "engine" in finding.valid_for else ""
+    return f"cost: {updates} updates{runs}{engine}"
 
 
 def _circumstances(valid_for: Mapping[str, Any]) -> Iterator[str]:
     """What the rate hangs on, in words; ratios and positions only where they say something."""
     for name, value in valid_for.items():
-        if (name == "ratios" and len(value) < 2) or (name == "at_update" and not value):
+        if name == "engine" or (name == "ratios" and len(value) < 2) or (name == "at_update" and not value):
             continue
         parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else [value]
         shown = " / ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
