@@ -213,7 +213,8 @@ def test_the_interval_is_what_one_standard_error_does_not_tell_from_the_best() -
 def test_stable_is_the_largest_rate_below_which_nothing_failed() -> None:
     trials = Trials((0.1, 0.2, 0.4, 0.8), ((1.0,), (0.9, math.nan), (0.8,), (math.nan,)), 2.0, 50, 50, 2)
     assert trials.stable == 0.1
-    assert Trials((0.1, 0.2), ((1.0,), (2.5,)), 2.0, 50, 50, 1).stable == 0.1  # finite, but worse than no training
+    assert Trials((0.1, 0.2), ((1.0,), (3.1,)), 2.0, 50, 50, 1).stable == 0.1  # finite, but worse than no training
+    assert Trials((0.1, 0.2), ((1.0,), (2.9,)), 2.0, 50, 50, 1).stable == 0.2
     assert Trials((0.1,), ((math.nan,),), 2.0, 50, 50, 1).stable is None
 
 

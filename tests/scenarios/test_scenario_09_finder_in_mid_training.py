@@ -100,52 +100,63 @@ def expected() -> list[float]:
     return undisturbed()
 
 
-def into_nan(run: Training) -> None:
-    finding = run.find(high=1e38, stop=math.inf)
-    assert finding.curve.stopped == "not finite"
-    assert math.isnan(finding.curve.losses[-1])
+METHODS = {"range": {}, "probe": {"method": "probe", "steps": 20, "seeds": 2}}
 
 
-def raising_inside_the_step(run: Training) -> None:
+def into_nan(run: Training, settings) -> None:
+    losses = []
+
+    def update(batch):
+        loss = run.update(batch)
+        losses.append(loss.item())
+        return loss
+
+    finding = run.find(step=update, high=1e38, stop=math.inf, **settings)
+    assert any(map(math.isnan, losses))
+    assert settings or (finding.curve.stopped == "not finite" and math.isnan(finding.curve.losses[-1]))
+
+
+def raising_inside_the_step(run: Training, settings) -> None:
     calls = 0
 
     def update(batch):
         nonlocal calls
         calls += 1
-        if calls == 31:
+        if calls == (131 if settings else 31):
             run.model.eval()
             run.optimizer.param_groups[0]["betas"] = (0.5, 0.5)
             raise ValueError("a broken pipe")
         return run.update(batch)
 
-    with pytest.raises(FinderError, match=r"update 30, at the rate .*, raised ValueError: a broken pipe"):
-        run.find(step=update)
+    with pytest.raises(FinderError, match=r"update \d+, at the rate .*, raised ValueError: a broken pipe"):
+        run.find(step=update, **settings)
 
 
-def interrupted(run: Training) -> None:
+def interrupted(run: Training, settings) -> None:
     calls = 0
 
     def update(batch):
         nonlocal calls
         calls += 1
         loss = run.update(batch)
-        if calls == 31:
+        if calls == (131 if settings else 31):
             os.kill(os.getpid(), signal.SIGINT)
         return loss
 
     with pytest.raises(KeyboardInterrupt):
-        run.find(step=update)
+        run.find(step=update, **settings)
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("sweep", [into_nan, raising_inside_the_step, interrupted], ids=lambda f: f.__name__)
-def test_the_losses_after_it_are_those_of_a_run_without_it(sweep, expected, tmp_path, monkeypatch) -> None:
+def test_the_losses_after_it_are_those_of_a_run_without_it(sweep, method, expected, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     run = Training()
     run.train(500)
     before = everything(run)
 
-    sweep(run)
+    sweep(run, METHODS[method])
 
     assert everything(run) == before
     assert list(tmp_path.iterdir()) == []
@@ -167,6 +178,31 @@ def test_it_gives_a_range_and_a_suggestion_or_a_reason_and_the_same_answer_twice
     late = run.find(seed=5)  # trained, so the loss hardly falls any more
     assert late.suggestion is None
     assert len(late.reason) > 20
+
+
+def test_the_probe_copies_what_the_schedule_still_has_before_it_and_answers_the_same_twice() -> None:
+    run = Training()
+    run.train(20)
+    before = everything(run)
+    seen = []
+
+    def update(batch):
+        seen.append([group["lr"] for group in run.optimizer.param_groups])
+        return run.update(batch)
+
+    found = [run.find(step=update, seed=seed, **METHODS["probe"]) for seed in (0, 0, 6)]
+    assert everything(run) == before
+    assert found[0] == found[1] != found[2]
+    assert found[0].suggestion is not None
+    assert (found[0].curve.updates, found[0].curve.horizon) == (20, 680)
+    first = [rates for rates in seen[sweep_length(seen) :] if rates[1]][:20]
+    assert [head / first[0][1] for _, head in first] == pytest.approx([1 - i / 20 for i in range(20)])
+    assert all(math.isclose(body, head / 10, rel_tol=1e-15) for body, head in seen if head)
+
+
+def sweep_length(seen) -> int:
+    """How many updates the range test made that comes first: its rates rise."""
+    return next(i for i in range(1, len(seen)) if seen[i][1] < seen[i - 1][1])
 
 
 def test_the_suggestion_is_never_in_the_last_tenth_before_divergence() -> None:

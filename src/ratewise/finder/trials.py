@@ -61,10 +61,15 @@ class Trials:
 
     @property
     def stable(self) -> float | None:
-        """The largest rate up to which every candidate ended finite and not above the start; None if none did."""
-        trained = [all(score <= self.start for score in scores) for scores in self.scores]
-        good = trained.index(False) if False in trained else len(trained)
-        return self.rates[good - 1] if good else None
+        """The largest rate up to which nothing diverged; None if all did.
+
+        Diverged is what is not finite, or above the start by more than the best rate lies below it.
+        """
+        finite = [loss for loss in self.losses if math.isfinite(loss)]
+        most = self.start + max(self.start - min(finite, default=self.start), 0.0)
+        good = [all(score <= most for score in scores) for scores in self.scores]
+        count = good.index(False) if False in good else len(good)
+        return self.rates[count - 1] if count else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; a score that is not finite becomes None."""
