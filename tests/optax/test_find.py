@@ -1,5 +1,6 @@
 """``find_lr`` for JAX: every candidate uses the rates that it should, alone or with others, and nothing is left."""
 
+import importlib
 import math
 import random
 from functools import partial
@@ -210,7 +211,8 @@ def test_every_update_has_a_key_of_its_own_that_all_candidates_share() -> None:
 
 
 def test_in_float64_they_agree_to_all_digits_but_the_last() -> None:
-    with jax.enable_x64(True):
+    place = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")  # of old
+    with place.enable_x64(True):
         data = [(x.astype("float64"), y.astype("float64")) for x, y in BATCHES]
         trainable = OptaxTrainable(squares, {"w": np.zeros(8)}, data, optax.adamw)
         trainable.prepare(40)
@@ -276,10 +278,18 @@ def test_batches_may_differ_in_size() -> None:
     assert start == pytest.approx(float(squares(PARAMS, every)), rel=1e-6)  # the mean over examples
 
 
-def called(params, batch):
-    shape = jax.ShapeDtypeStruct((), jnp.float32)
-    nothing = jax.pure_callback(np.zeros_like, shape, jax.lax.stop_gradient(params["w"][0]))
-    return squares(params, batch) + nothing
+@jax.custom_batching.custom_vmap
+def alone(x):
+    return 0.0 * x
+
+
+@alone.def_vmap
+def _(*_):
+    raise NotImplementedError("one at a time")
+
+
+def unmapped(params, batch):
+    return squares(params, batch) + alone(jax.lax.stop_gradient(params["w"][0]))
 
 
 def printed(params, batch):
@@ -287,7 +297,9 @@ def printed(params, batch):
     return squares(params, batch)
 
 
-@pytest.mark.parametrize(("loss", "reason"), [(called, "NotImplementedError"), (printed, "calls back into Python")])
+@pytest.mark.parametrize(
+    ("loss", "reason"), [(unmapped, "NotImplementedError: one at a time"), (printed, "calls back into Python")]
+)
 def test_what_cannot_be_mapped_trains_one_by_one_and_says_so(loss, reason) -> None:
     made, plain = (OptaxTrainable(f, PARAMS, BATCHES, optax.sgd) for f in (loss, squares))
     rows, found = [[0.1] * 4, [0.2] * 4], []
