@@ -179,6 +179,22 @@ def test_where_nothing_was_measured_only_the_reason_is_shown(finding):
     assert " ".join(finding.plot().split()) == finding.reason
 
 
+LOSSES = st.sampled_from([nan, math.inf, 0.0, 5e-324, 1e300, -1e300]) | st.floats(-9, 9)
+
+
+@given(
+    losses=st.lists(LOSSES, min_size=1, max_size=9), start=LOSSES, rates=st.lists(rates_, min_size=5, max_size=5),
+    width=st.integers(1, 100), height=st.integers(1, 20), stopped=st.sampled_from(["", "diverged", "not finite"]),
+)  # fmt: skip
+def test_whatever_was_measured_can_be_drawn(losses, start, rates, width, height, stopped):
+    tried = tuple(1e-3 * 2.0**k for k in range(len(losses)))
+    trials = Trials(tried, tuple((loss,) for loss in losses), start, 50, 400, 1)
+    low, suggestion, high, stable, ceiling = sorted(rates)
+    for curve in (trials, Curve(tried, tuple(losses), 20, stopped)):
+        finding = Finding(low, high, suggestion, ceiling, "Because.", curve, {}, COST, {}, stable)
+        assert finding.plot(width, height).endswith("Because.")
+
+
 @pytest.mark.parametrize(("width", "height"), [(16, 2), (20, 3), (200, 40)])
 def test_no_line_is_wider_than_asked_for_but_for_the_names(width, height):
     for finding in (probed(), swept()):

@@ -123,4 +123,6 @@ def test_a_finding_that_declines_is_drawn_with_its_reason():
     figure = draw.finding(nothing)
     assert figure.axes[0].get_title(loc="left").replace("\n", " ") == nothing.reason
     assert png(figure).startswith(b"\x89PNG")
+    flat = weighed(Trials((0.1, 0.2), ((1.0,), (1.0,)), 1.0, 50, 400, 1), {}, {"updates": 0}, {})
+    assert png(draw.finding(flat)).startswith(b"\x89PNG")
     assert png(draw.finding(probe(top=9.0, ceiling=None))) != png(draw.finding(probe()))

@@ -64,7 +64,7 @@ class Picture:
     def height(self, loss: float) -> float:
         """How high a loss stands: 0 at the lowest, 1 at ``top``."""
         low, loss, top = map(math.log if self.logarithmic else float, (self.low, min(loss, self.top), self.top))
-        return (loss - low) / ((top - low) or 1.0)
+        return min(max((loss - low) / ((top - low) or 1.0), 0.0), 1.0)
 
     @property
     def rates(self) -> list[float]:

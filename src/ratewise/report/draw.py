@@ -137,9 +137,9 @@ def finding(found: Finding) -> "Figure":
         gone = [0.97] * len(shown.diverged)
         axes.plot(shown.diverged, gone, "x", color=COLOURS["worse"], transform=at_the_top, label="diverged")
     _logarithmic(axes, losses)
-    if losses and shown.logarithmic:
+    if shown.low < shown.top and shown.logarithmic:
         axes.set_ylim(shown.low * (shown.low / shown.top) ** 0.05, shown.top * (shown.top / shown.low) ** 0.05)
-    elif losses:
+    elif shown.low < shown.top:
         axes.set_ylim(shown.low - 0.05 * (shown.top - shown.low), shown.top + 0.05 * (shown.top - shown.low))
     axes.set(xscale="log", xlabel="rate" if not shown.separate else "peak rate", ylabel=shown.loss or "loss")
     axes.set_title(_plain("\n".join(wrap(found.reason, 92)[:4])), fontsize=9, loc="left")
