@@ -196,6 +196,12 @@ def beside():
     return model, optimizer
 
 
+def test_a_large_model_is_not_stacked() -> None:
+    model = nn.Embedding(2**21 + 1, 4).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert unfit(model, [optimizer]) == "the model has more than 64 MiB of parameters"
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [

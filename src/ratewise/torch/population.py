@@ -38,6 +38,9 @@ PROPORTIONAL = (SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSpr
 _SHARED = ("step", "mu_product")
 """State that the parameters of all copies have in common, although it is a tensor."""
 
+LARGEST = 2**26
+"""Bytes of parameters: larger models fill a device alone, and several copies its memory."""
+
 Evaluate = Callable[[Callable[..., Any], Any], Tensor]
 """``evaluate(model, batch)``: the mean loss of a batch, where ``model`` is called as the module would be."""
 
@@ -167,6 +170,8 @@ def unfit(model: nn.Module, optimizers: Iterable[Optimizer]) -> str | None:
             return f"{kind.__name__} is fused or differentiable"
         if any(id(p) not in inside for group in groups for p in group["params"]):
             return "the optimizer has parameters that are not the model's"
+    if sum(p.numel() * p.element_size() for p in model.parameters()) > LARGEST:
+        return f"the model has more than {LARGEST // 2**20} MiB of parameters"
     for p in model.parameters():
         if p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None):
             return "a parameter has hooks of its own"
