@@ -1,8 +1,9 @@
 """The rate at which curvature makes training unstable: the formulas, and the largest curvature from products alone.
 
-A ceiling, not a suggestion: below it a step along the sharpest direction shrinks, above it that step overshoots by more
-than it came. The one idea behind all formulas is that the first thing to become unstable swings from side to side, one
-update each. For gradients g, -g, g, ... an optimizer's update is g times its ``gain``; so with curvature lambda
+Below it a deviation along the sharpest direction shrinks, above it every update overshoots by more than it came. It is
+about one state, and no suggestion. The one idea behind all formulas is that the first thing to become unstable swings
+from side to side, one update each. For gradients g, -g, g, ... an optimizer's update is g times its ``gain``; so with
+curvature lambda
 
     rate * gain * lambda = 2
 

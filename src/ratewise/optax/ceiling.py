@@ -21,7 +21,8 @@ def ceiling(
     preconditioned Hessian, with settled moments: the mean squares of the gradients at ``params``, whatever
     ``opt_state`` holds. How the optimizer answers is measured, so decay, masks and groups count.
 
-    A ceiling, not a suggestion: good rates lie below, how far no curvature tells.
+    It is about the present state, and no suggestion: curvature falls where rates are high, in the first updates of many
+    networks quickly, so that higher rates than this may train.
 
     Args:
         loss: As for ``find_lr``; twice differentiable.

@@ -59,13 +59,16 @@ def measured(
         return unravel(vector.astype(narrow.dtype))
 
     scales = any(isinstance(state, _MOMENTS) for state in _parts(optimizer.state))
-    gradient = jax.jit(lambda at, batch: _ravelled(jax.grad(loss)(tree(at), batch), flat))
-    curved = jax.jit(lambda along, batch: jax.jvp(lambda at: gradient(at, batch), (flat,), (along,))[1])
+
+    def gradient(at: Any, batch: Any) -> Any:
+        return _ravelled(jax.grad(loss)(tree(at), batch), flat)
+
+    twice = jax.jit(lambda along, batch: jax.jvp(partial(gradient, batch=batch), (flat,), (along,)))
 
     def mean(of: Callable[[Any], Any]) -> Any:
         return sum(map(of, batches)) / len(batches)
 
-    usual = jnp.sqrt(mean(lambda batch: gradient(flat, batch) ** 2))
+    usual = jnp.sqrt(mean(lambda batch: twice(flat, batch)[0] ** 2))
     if not jnp.isfinite(usual).all():
         raise FinderError("ceiling: the gradients are not finite at this state. Check the loss and the data.")
     if not scales:  # all alike, so that those without a gradient count
@@ -81,7 +84,8 @@ def measured(
     root = jnp.sqrt(jnp.where(usual > 0, weight / usual / highest, 0.0))
 
     def product(vector: Any) -> Any:
-        return root * mean(partial(curved, root * vector)) + decay / highest * vector
+        along = root * vector
+        return root * mean(lambda batch: twice(along, batch)[1]) + decay / highest * vector
 
     start = jax.random.normal(jax.random.key(seed), flat.shape, flat.dtype)
     return ceiling(product, start, lambda a, b: float(a @ b), gain=highest, preconditioned=scales)

@@ -20,8 +20,8 @@ def ceiling(
     moments, lambda is that of the preconditioned Hessian, with the moments of its state; where there are none yet,
     with settled ones: the mean squares of the gradients. Weight decay and the ratios of groups count exactly.
 
-    A ceiling, not a suggestion: good rates lie below, how far no curvature tells. Noise of small batches lowers the
-    edge. At a fresh start curvature often falls in the first updates, so that with a warmup higher rates train too.
+    It is about the present state, and no suggestion. Noise of small batches lowers the edge; and curvature falls where
+    rates are high, in the first updates of many networks quickly, so that higher rates than this may train.
 
     Args:
         model: In train mode unless it is in eval mode in part; dropout is the same in all evaluations.
