@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from ratewise.errors import FinderError
-from ratewise.finder.batches import Lookahead, counted
+from ratewise.finder.batches import Lookahead, aside, counted
 
 SIZE = 32
 """Examples to a batch of arrays, as in ``fit``."""
@@ -182,15 +182,6 @@ class Stream:
                 return False
             self._kept.append(batch)
         return True
-
-
-def aside(count: int) -> int:
-    """Return how many of so many are kept aside: a tenth, at least one.
-
-    >>> aside(2), aside(50), aside(149)
-    (1, 5, 15)
-    """
-    return max(1, round(count / 10))
 
 
 def too_few(count: int, name: str, why: str = "") -> None:

@@ -19,6 +19,17 @@ from ratewise.keras.snapshot import seed_all
 BATCHES = 8
 """The loss is that of so many batches, at most."""
 
+FLOOR = 1e-6
+"""Roots of second moments are taken to be at least this part of the largest: smaller gradients are rounding, as those
+of a bias in front of a batch normalization are, and to divide by them would blow up the rounding of the Hessian."""
+
+_NORMALIZING = (
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+)
+"""Layers over ``tf.nn.moments``, which takes the mean in the variance for a constant: right once, wrong twice."""
+
 _KNOWN = ("SGD", "Adam", "AdamW", "RMSprop")
 
 
@@ -34,7 +45,8 @@ def measured(model: Any, batches: Sequence[Any], seed: int = 0) -> Ceiling:
         seed: Fixes the first vector.
 
     Raises:
-        FinderError: No formula is known for the optimizer, or the model trains in a way of its own.
+        FinderError: No formula is known for the optimizer, the model trains in a way of its own, or the backend cannot
+            differentiate its loss twice.
     """
     optimizer = attach.inner(model.optimizer)
     name = next((kind.__name__ for kind in type(optimizer).__mro__ if kind.__module__.startswith("keras.")), "")
@@ -42,6 +54,10 @@ def measured(model: Any, batches: Sequence[Any], seed: int = 0) -> Ceiling:
         raise FinderError(f"ceiling: how {type(optimizer).__name__} weighs curvature is not known.")
     if type(model).train_step is not keras.Model.train_step:
         raise FinderError("ceiling: the model has a train_step of its own, so its loss is not known.")
+    if keras.backend.backend() == "tensorflow" and any(
+        isinstance(layer, _NORMALIZING) and layer.trainable for layer in model._flatten_layers()
+    ):
+        raise FinderError("ceiling: TensorFlow's second derivatives of normalizations are wrong.")
     variables = model.trainable_variables
     start = [keras.ops.convert_to_tensor(v.value) for v in variables]
     gradients, products = _differentiated(lambda values, batch: _loss(model, variables, values, batch, seed))
@@ -53,7 +69,7 @@ def measured(model: Any, batches: Sequence[Any], seed: int = 0) -> Ceiling:
         return mean([_flat(gradients(start, batch)) ** 2 for batch in batches])
 
     top, root = _weighing(name, optimizer, variables, settled)
-    scale = 1 / np.sqrt(root)
+    scale = 1 / np.sqrt(np.maximum(root, FLOOR * root.max()))
     decay = float(optimizer.weight_decay or 0.0) / top
 
     def product(vector: Any) -> Any:
@@ -86,7 +102,7 @@ def _loss(model: Any, variables: Sequence[Any], values: Sequence[Any], batch: An
     """The compiled loss in training mode, as a function of the values of the variables."""
     seed_all(seed)
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-    with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+    with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True)), collect_losses=True):
         return model.compute_loss(x=x, y=y, y_pred=model(x, training=True), sample_weight=sample_weight)
 
 
