@@ -6,13 +6,13 @@ from importlib.util import find_spec
 import pytest
 
 NEEDED = {
-    "accelerate": ["test_accelerate.py", "test_hf.py"],
-    "lightning": ["test_lightning.py"],
+    "accelerate": ["test_accelerate.py", "test_find_in_trainers.py", "test_hf.py"],
+    "lightning": ["test_find_in_lightning.py", "test_lightning.py"],
     "torch": ["test_accelerate.py", "test_ddp.py", "test_hf.py", "test_lightning.py"],
-    "transformers": ["test_hf.py"],
+    "transformers": ["test_find_in_trainers.py", "test_hf.py"],
 }
 
-collect_ignore_glob = ["hug.py", "lit.py", "ranks_*.py"]  # no tests; importing them takes seconds
+collect_ignore_glob = ["hug.py", "lit*.py", "ranks_*.py"]  # no tests; importing them takes seconds
 collect_ignore = [file for module, files in NEEDED.items() if find_spec(module) is None for file in files]
 
 
