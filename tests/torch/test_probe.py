@@ -161,6 +161,21 @@ def test_rules_and_an_attached_scheduler_go_on_as_if_nothing_had_been() -> None:
     assert runs[0] == runs[1]
 
 
+def test_a_horizon_alone_stretches_what_the_attached_schedule_has_before_it() -> None:
+    model, optimizer = training()
+    scheduler = Scheduler(optimizer, linear_decay(0.01), horizon=60)
+    finding = find_lr(model, optimizer, LOSS, BATCHES, **SHORT)
+    assert finding.valid_for["schedule"] == repr(scheduler.schedules()["0"])
+    assert (finding.curve.horizon, finding.valid_for["horizon"]) == (80, 80)
+
+
+@pytest.mark.parametrize("held_out", [None, BATCHES[-3:]], ids=["kept aside", "given"])
+def test_seeds_are_other_orders_of_the_batches_also_of_a_list(held_out) -> None:
+    finding = find_lr(*training(torch.optim.SGD), LOSS, BATCHES, held_out=held_out, **SHORT)
+    full = [scores for scores in finding.curve.scores if len(scores) == 2]
+    assert all(one != other for one, other in full)
+
+
 def test_at_the_end_of_its_schedule_it_asks_for_the_next() -> None:
     model, optimizer = training()
     scheduler = Scheduler(optimizer, linear_decay(0.01), horizon=3)

@@ -36,18 +36,17 @@ def find(
             return judged(curve, trainable.cost, trainable.valid_for, trainable.ceiling(seed))
         finally:
             trainable.restore()
-    planned, length_of_run, begin = _planned(trainable, schedule, horizon)
-    left = length_of_run - begin
+    planned, total, begin, left = _planned(trainable, schedule, horizon)
     if left < 1:
         raise FinderError(
-            f"find_lr: the training stands at update {begin}, at the end of its horizon of {length_of_run}. Give the "
-            "schedule= and horizon= of what comes."
+            f"find_lr: the training stands at update {begin}, at the end of its horizon of {total}. Give the schedule= "
+            "and horizon= of what comes."
         )
     if steps is not None and not (type(steps) is int and 1 <= steps <= left):
         raise FinderError(
             f"find_lr: steps must be a whole number from 1 to the {left} updates of the horizon, got {steps!r:.40}."
         )
-    shape = compressed(planned, length_of_run, length(left, steps), begin)
+    shape = compressed(planned, total, length(left, steps), begin)
     try:
         trainable.prepare(max(len(shape), sweeping))
         curve = swept(trainable, rates, seed, stop)
@@ -62,18 +61,18 @@ def find(
         trainable.restore()
 
 
-def _planned(trainable: Trainable, schedule: Any, horizon: Any) -> tuple[Any, int, int]:
-    """The schedule that will be used, the updates of the whole run, and where it stands.
+def _planned(trainable: Trainable, schedule: Any, horizon: Any) -> tuple[Any, int, int, int]:
+    """The schedule that will be used, its updates in all, where it stands, and the updates that are left of the run.
 
-    Of an attached ``Scheduler``, where nothing is given; else a new run begins.
+    By default what an attached ``Scheduler`` has before it, over the horizon if one is given; else a new run begins.
     """
-    attached = trainable.planned
-    if schedule is None and horizon is None and attached is not None:
-        return attached
-    known = Horizon.of(horizon).total_steps if horizon is not None else getattr(schedule, "steps", None)
+    known = None if horizon is None else Horizon.of(horizon).total_steps
+    if schedule is None and trainable.planned is not None:
+        schedule, total, begin = trainable.planned
+        return schedule, total, begin, total - begin if known is None else known
     if known is None:
-        return schedule, UNKNOWN_HORIZON, 0
-    return schedule, math.ceil(known), 0
+        known = math.ceil(getattr(schedule, "steps", None) or UNKNOWN_HORIZON)
+    return schedule, known, 0, known
 
 
 def _epoch(horizon: Any) -> float | None:

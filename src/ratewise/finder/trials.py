@@ -264,7 +264,9 @@ def vertex(x: Sequence[float], y: Sequence[float]) -> float:
 
 def _error(values: Sequence[float]) -> float:
     """Standard error of the mean; 0 of a single value."""
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    if len(values) < 2:
+        return 0.0
+    return stdev(values) / math.sqrt(len(values)) if all(map(math.isfinite, values)) else math.inf
 
 
 def _error_of_difference(one: Sequence[float], other: Sequence[float]) -> float:

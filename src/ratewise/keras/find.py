@@ -20,13 +20,14 @@ from ratewise.core.shapes import Constant
 from ratewise.errors import AdapterError, FinderError
 from ratewise.finder.find import find
 from ratewise.finder.finding import Finding
+from ratewise.finder.interrupts import uninterrupted
 from ratewise.finder.sweep import one_by_one
 from ratewise.keras import attach
 from ratewise.keras.batches import Arrays, Feed, examples, feed, tensors
 from ratewise.keras.curvature import BATCHES, measured
 from ratewise.keras.optimizers import Scheduled
 from ratewise.keras.schedule import Schedule
-from ratewise.keras.snapshot import Memory, seed_all, uninterrupted
+from ratewise.keras.snapshot import Memory, seed_all
 from ratewise.keras.steps import Steps
 
 _MOST = 10_000

@@ -6,12 +6,9 @@ attributes are remembered whatever their names are; none is relied on.
 """
 
 import random
-import signal
 import sys
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +18,7 @@ from keras.src.backend.common import global_state  # where Keras keeps its globa
 
 from ratewise.errors import AdapterError
 from ratewise.finder.batches import Lookahead
+from ratewise.finder.interrupts import uninterrupted
 
 _OWNERS = (
     keras.layers.Layer,
@@ -193,7 +191,7 @@ class Memory:
 
 
 def _copied(variable: Any) -> Any:
-    return np.array(keras.ops.convert_to_numpy(variable))
+    return np.array(keras.ops.convert_to_numpy(keras.ops.copy(variable)))
 
 
 def _grad(variable: Any) -> Any:

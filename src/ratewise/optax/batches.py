@@ -17,6 +17,7 @@ import numpy as np
 
 from ratewise.errors import FinderError
 from ratewise.finder.batches import Lookahead
+from ratewise.finder.interrupts import uninterrupted
 
 _DEEPEST = 4
 """How far below a loader its generators are looked for: loader, batch sampler, sampler, generator."""
@@ -90,8 +91,9 @@ class Memory:
 
     def restore(self) -> None:
         """Put everything back; may be called more than once."""
-        for undo in self._undo:
-            undo()
+        with uninterrupted():
+            for undo in self._undo:
+                undo()
 
     def _walk(self, thing: Any, depth: int) -> None:
         if id(thing) in self._seen or isinstance(thing, (Lookahead, type, FunctionType, MethodType, ModuleType)):

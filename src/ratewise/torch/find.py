@@ -62,11 +62,11 @@ def find_lr(
             a mapping goes as ``model(**batch)`` and ``loss(output, batch)``; anything else as ``model(batch)`` and
             ``loss(output, batch)``. Tensors are moved to the model's device.
         batches: A loader, list or other iterable that begins anew each time; it is gone through from its start, as
-            often as needed. Not an iterator, which would be used up: wrap that in ``ratewise.finder.Lookahead``.
+            often as needed. For a probe one pass, up to the number that a candidate needs, is kept in memory, and
+            seeds shuffle it. Not an iterator, which would be used up: wrap that in ``ratewise.finder.Lookahead``.
         step: Your own update: ``step(batch)`` does forward, backward and ``optimizer.step()`` and returns the loss
             before it. With ``loss`` beside it, that scores; without, ``step`` itself does, at the rate 0.
-        held_out: Batches that score the candidates, in eval mode. By default a tenth of the batches is kept aside: one
-            pass over them, up to the number that a candidate needs, then stays in memory and is reshuffled by the seed.
+        held_out: Batches that score the candidates, in eval mode; by default a tenth of ``batches`` is kept aside.
         schedule: What the training will follow, in any scale: its shape is what counts. By default what an attached
             ``Scheduler`` still has before it; else a constant rate.
         horizon: Updates of the training, or a ``Horizon``; by default the schedule's, or 400 if it has none.
@@ -182,15 +182,17 @@ class TorchTrainable:
         return dict(self._circumstances)
 
     def prepare(self, updates: int) -> None:
-        """Keep a tenth of the batches aside, if no held-out ones were given."""
+        """Take batches for so many updates into memory, and a tenth more to score on, if none were given for that."""
+        self._memory.restore()
+        seed_all(0)
+        needed = updates * self._accumulation
+        self._pool, kept = parted(self._begin, needed)
+        if self._per_epoch is None and len(self._pool) < needed:  # the end was seen
+            self._per_epoch = len(self._pool) + len(kept)
         if self._score_on is None:
-            self._memory.restore()
-            seed_all(0)
-            needed = updates * self._accumulation
-            self._pool, held_out = parted(self._begin, needed)
-            self._score_on = source(held_out)
-            if self._per_epoch is None and len(self._pool) < needed:
-                self._per_epoch = len(self._pool) + len(held_out)
+            self._score_on = source(kept)
+        else:
+            self._pool += kept
 
     def start(self, seed: int) -> None:
         """Begin at the state that was found; the optimizer's hooks are off from here on."""

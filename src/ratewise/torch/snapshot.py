@@ -7,9 +7,7 @@ it lasts, parameters, buffers, gradients and optimizer state are held twice.
 """
 
 import random
-import signal
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Sampler
 
 from ratewise.errors import AdapterError
+from ratewise.finder.interrupts import uninterrupted
 from ratewise.torch.scheduler import Scheduler
 from ratewise.torch.watch import WATCH
 
@@ -99,7 +98,7 @@ class Memory:
             AdapterError: Something could not be put back; everything else was.
         """
         failed = []
-        with _uninterrupted(), torch.no_grad():
+        with uninterrupted(), torch.no_grad():
             undoing = self._undo + self._late
             for undo in undoing:
                 try:
@@ -359,7 +358,7 @@ def seed_all(seed: int) -> None:
         getattr(device, "manual_seed_all", device.manual_seed)(seed)
 
 
-# -- hooks and interrupts ------------------------------------------------------------------------------------
+# -- hooks -------------------------------------------------------------------------------------------------
 
 
 def silence(optimizer: Optimizer) -> None:
@@ -375,20 +374,3 @@ def silence(optimizer: Optimizer) -> None:
 
 def _nothing(*_: Any) -> None:
     pass
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait; it comes at the end."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-    waiting: list[tuple[int, Any]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: waiting.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        before(*waiting[0])
