@@ -200,7 +200,9 @@ def _cost(finding: Finding) -> str:
     updates, horizon = finding.cost["updates"], finding.valid_for.get("horizon")
     runs = f", as many as {updates / horizon:.1f} runs of {horizon}" if type(horizon) is int else ""
     engine = f"; candidates trained {finding.valid_for['engine']}" if runs and "engine" in finding.valid_for else ""
-    return f"cost: {updates} updates{runs}{engine}"
+    products = finding.cost.get("products")
+    curvature = f", and {products} products with the Hessian" if products else ""
+    return f"cost: {updates} updates{runs}{curvature}{engine}"
 
 
 def _circumstances(valid_for: Mapping[str, Any]) -> Iterator[str]:

@@ -33,7 +33,8 @@ def find(
     if method == "range":
         try:
             curve = swept(trainable, rates, seed, stop)
-            return judged(curve, trainable.cost, trainable.valid_for, trainable.ceiling(seed))
+            ceiling = trainable.ceiling(seed)
+            return judged(curve, trainable.cost, trainable.valid_for, ceiling)
         finally:
             trainable.restore()
     planned, total, begin, left = _planned(trainable, schedule, horizon)
@@ -56,7 +57,8 @@ def find(
             trainable.scores, shape, left, low, high, centre=rules["minimum"], seeds=seeds, seed=seed, epochs=passes
         )
         valid_for = {**trainable.valid_for, "schedule": repr(planned), "horizon": left, "epochs": passes}
-        return weighed(trials, rules, trainable.cost, valid_for, trainable.ceiling(seed))
+        ceiling = trainable.ceiling(seed)
+        return weighed(trials, rules, trainable.cost, valid_for, ceiling)
     finally:
         trainable.restore()
 

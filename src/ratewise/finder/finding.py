@@ -29,7 +29,8 @@ class Finding:
         reason: Why this rate, or why none.
         curve: What was measured: the ``Trials`` of a probe, the ``Curve`` of a range test.
         rules: What each known rule suggests for a range test, None where it finds nothing.
-        cost: ``updates`` and ``batches`` that it took.
+        cost: ``updates`` and ``batches`` that it took, and ``products`` of the Hessian with a vector for the ceiling,
+            each at two to three times the price of the gradients of eight batches.
         valid_for: The circumstances: with others the rate may be another.
         stable: The largest rate that was seen to train; None if none was.
     """

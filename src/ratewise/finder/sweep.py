@@ -30,7 +30,7 @@ class Trainable(Protocol):
 
     @property
     def cost(self) -> Mapping[str, int]:
-        """``updates`` and ``batches`` so far."""
+        """``updates`` and ``batches`` so far, of candidates that train together each, and Hessian ``products``."""
 
     @property
     def valid_for(self) -> Mapping[str, Any]:

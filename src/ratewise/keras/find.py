@@ -88,7 +88,7 @@ def find_lr(
         >>> model.compile(keras.optimizers.SGD(), loss="mse")
         >>> x = keras.ops.convert_to_numpy(keras.random.normal((256, 4), seed=1))
         >>> finding = find_lr(model, x, x.sum(1), horizon=100, seeds=2)
-        >>> finding.low < finding.suggestion < finding.high
+        >>> finding.low <= finding.suggestion <= finding.high
         True
     """
     _check(model)
@@ -121,7 +121,7 @@ class KerasTrainable:
         self._write: Callable[[float], object] = float
         self._steps: Steps | None = None
         self._stream: Iterator[Any] = iter(())
-        self._spent = {"updates": 0, "batches": 0}
+        self._spent = {"updates": 0, "batches": 0, "products": 0}
         self._circumstances = self._found()
 
     @property
@@ -138,7 +138,7 @@ class KerasTrainable:
 
     @property
     def cost(self) -> dict[str, int]:
-        """``updates`` and ``batches`` so far."""
+        """``updates`` and ``batches`` so far, of candidates that train together each, and Hessian ``products``."""
         return dict(self._spent)
 
     @property
@@ -204,10 +204,11 @@ class KerasTrainable:
         self.start(seed)
         try:
             batches = [tensors(batch) for batch in islice(self._data.epochs(seed), BATCHES)]
-            rate = measured(self._model, batches, seed).rate
+            found = measured(self._model, batches, seed)
         except Exception:  # a loss that is not differentiable twice, whatever a backend raises for it
             return None
-        return rate if math.isfinite(rate) else None
+        self._spent["products"] = found.iterations
+        return found.rate if math.isfinite(found.rate) else None
 
     def restore(self) -> None:
         """Put everything back."""

@@ -140,7 +140,7 @@ class OptaxTrainable:
         self._stateful = state is not None
         self._circumstances: dict[str, Any] = dict(self._driven.circumstances)
         self._mapped: bool | None = None  # None as long as nobody tried
-        self._spent = {"updates": 0, "batches": 0}
+        self._spent = {"updates": 0, "batches": 0, "products": 0}
         self._memory = Memory([batches, held_out])
         self._pool: list[Any] | None = None
         self._kept: list[Any] = []
@@ -163,7 +163,7 @@ class OptaxTrainable:
 
     @property
     def cost(self) -> dict[str, int]:
-        """``updates`` and ``batches`` so far; updates of candidates that train together count each."""
+        """``updates`` and ``batches`` so far, of candidates that train together each, and Hessian ``products``."""
         return dict(self._spent)
 
     @property
@@ -223,10 +223,11 @@ class OptaxTrainable:
     def ceiling(self, seed: int) -> float | None:
         """Return the rate at which curvature makes training unstable; None if it cannot be told or there is none."""
         try:
-            rate = self.curvature(seed).rate
+            found = self.curvature(seed)
         except RuntimeError:  # FinderError, or no memory for it
             return None
-        return rate if math.isfinite(rate) else None
+        self._spent["products"] = found.iterations
+        return found.rate if math.isfinite(found.rate) else None
 
     def curvature(self, seed: int) -> Ceiling:
         """Return the ceiling at the state that was found.

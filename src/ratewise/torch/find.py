@@ -145,7 +145,7 @@ class TorchTrainable:
         self._groups = [group for one in self._optimizers for group in one.param_groups]
         self._ratios = _ratios(self._optimizers)
         self._device = next(p.device for group in self._groups for p in group["params"])
-        self._spent = {"updates": 0, "batches": 0}
+        self._spent = {"updates": 0, "batches": 0, "products": 0}
         self._circumstances: dict[str, Any] = self._found()
         self._one_by_one: str | None = self._unmapped()
         self._checked = False
@@ -173,7 +173,7 @@ class TorchTrainable:
 
     @property
     def cost(self) -> dict[str, int]:
-        """``updates`` and ``batches`` so far; those of copies that train together count each."""
+        """``updates`` and ``batches`` so far, of candidates that train together each, and Hessian ``products``."""
         return dict(self._spent)
 
     @property
@@ -246,10 +246,11 @@ class TorchTrainable:
     def ceiling(self, seed: int) -> float | None:
         """Return the rate at which curvature makes training unstable; None if it cannot be told or there is none."""
         try:
-            rate = self.curvature(seed).rate
+            found = self.curvature(seed)
         except RuntimeError:  # FinderError, or no memory for it
             return None
-        return rate if math.isfinite(rate) else None
+        self._spent["products"] = found.iterations
+        return found.rate if math.isfinite(found.rate) else None
 
     def curvature(self, seed: int) -> Ceiling:
         """Return the ceiling at the state that was found.
