@@ -113,6 +113,20 @@ def test_lightning_as_shipped_gives_what_the_installed_one_gives(i: int) -> None
     assert suggestions(rates, losses)["lightning-as-shipped"] == living.suggestion()
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("i", range(4))
+def test_torch_lr_finder_as_installed_suggests_the_same(i: int) -> None:
+    """Its range test keeps the smoothed losses; its plot leaves points out and suggests."""
+    peer, pyplot = pytest.importorskip("torch_lr_finder"), pytest.importorskip("matplotlib.pyplot")
+    rates, losses = CURVES[i]
+    living = object.__new__(peer.LRFinder)
+    living.history = {"lr": rates, "loss": running(losses)}
+    figure, axes = pyplot.subplots()
+    _, rate = living.plot(ax=axes, suggest_lr=True)
+    pyplot.close(figure)
+    assert suggestions(rates, losses)["torch-lr-finder"] == rate
+
+
 def test_lightning_as_shipped_is_many_octaves_too_low_and_the_correct_axis_is_not() -> None:
     for rates, losses in CURVES[1::4]:
         found = suggestions(rates, losses)

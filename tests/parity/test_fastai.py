@@ -19,6 +19,7 @@ from parity.cases import DOUBLE, Case, check, covers, lengths, rates
 from parity.living import living
 
 from ratewise.errors import ScheduleError
+from ratewise.finder import debiased, ramp, suggestions
 from ratewise.interop import from_fastai
 
 
@@ -49,7 +50,7 @@ fastai = living(
             "torch": torch, "tensor": torch.tensor, "np": np, "math": math, "functools": functools, "L": L,
             "Callback": object, "Recorder": object, "Learner": SimpleNamespace(fit_one_cycle=None), "patch": same,
             "docs": same, "delegates": lambda _: same, "store_attr": store_attr,
-            "is_listy": lambda x: isinstance(x, (list, tuple)), "mk_class": lambda *_, **__: None,
+            "to_np": np.asarray, "is_listy": lambda x: isinstance(x, (list, tuple)), "mk_class": lambda *_, **__: None,
             "SuggestionMethod": SimpleNamespace(Valley=None),
         },
         "fastai.callback.tracker": {"SaveModelCallback": object},
@@ -289,3 +290,22 @@ def test_fine_tune_is_refused_with_what_to_do() -> None:
 def test_wrong_input_is_named(name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ScheduleError, match=message):
         from_fastai(name, **arguments)
+
+
+@pytest.mark.parametrize("rule", ["valley", "slide", "minimum", "steep"])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_rules_of_its_finder_suggest_the_same(rule: str, seed: int) -> None:
+    """Ours, as its ``lr_find`` calls them: the first tenth and the last five points left out, losses smoothed."""
+    rates = ramp(1e-7, 10, 100)
+    noise = np.random.default_rng(seed).normal(0, 0.02 * (seed % 3), 100)
+    losses = [
+        2.3 / (1 + (600 * rate) ** 0.7) + (rate / 0.1) ** 2 / 50 + float(e)
+        for rate, e in zip(rates, noise, strict=True)
+    ]
+    kept = slice(10, -5)
+    given = (
+        torch.tensor(rates, dtype=torch.float64)[kept],
+        torch.tensor(debiased(losses), dtype=torch.float64)[kept],
+        100,
+    )
+    assert suggestions(rates, losses)[rule] == pytest.approx(float(getattr(fastai, rule)(*given)[0]), rel=1e-12)
