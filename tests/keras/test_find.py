@@ -177,7 +177,7 @@ def test_each_update_uses_the_rate_that_was_sought(rate, settings, scaled):
     assert np.diff(weights).tolist() == [-r for r in RATES]
     assert model.get_weights()[0][0, 0] == 0
     assert [id(v) for v in model.optimizer.variables] == variables
-    assert trainable.cost == {"updates": 3, "batches": 3 * (2 if settings else 1)}
+    assert trainable.cost == {"updates": 3, "batches": 3 * (2 if settings else 1), "products": 0}
 
 
 def test_a_following_momentum_stays_at_its_present_value():

@@ -59,7 +59,7 @@ def measured(model: Any, batches: Sequence[Any], seed: int = 0) -> Ceiling:
     ):
         raise FinderError("ceiling: TensorFlow's second derivatives of normalizations are wrong.")
     variables = model.trainable_variables
-    start = [keras.ops.convert_to_tensor(v.value) for v in variables]
+    start = [keras.ops.copy(v) for v in variables]
     gradients, products = _differentiated(lambda values, batch: _loss(model, variables, values, batch, seed))
 
     def mean(flats: Sequence[Any]) -> Any:
@@ -88,7 +88,7 @@ def _weighing(name: str, optimizer: Any, variables: Sequence[Any], settled: Call
         momentum = optimizer.momentum
         return gain(momentum, nesterov=bool(momentum) and optimizer.nesterov), np.ones(1)
     t = attach.updates(optimizer)
-    held = [v for v in optimizer.variables if v.name.endswith("_velocity")]
+    held = [keras.ops.copy(v) for v in optimizer.variables if v.name.endswith("_velocity")]
     if t and len(held) != len(variables):
         raise FinderError("ceiling: the optimizer's second moments are not found.")
     if name == "RMSprop":
