@@ -12,8 +12,10 @@ from hypothesis import given, settings, strategies as st
 from ratewise import (
     Cosine,
     Custom,
+    Horizon,
     Linear,
     Plateau,
+    epochs,
     linear_decay,
     one_cycle,
     sgdr,
@@ -85,6 +87,13 @@ def test_warm_up_cycles_and_steps_keep_their_share() -> None:
     assert [i for i in range(1, 80) if cycles[i] > cycles[i - 1]] == [20, 40, 60]
     steps = compressed(step_decay(0.1, every=200), 400, 40)
     assert [i for i in range(1, 40) if steps[i] != steps[i - 1]] == [20]
+
+
+def test_typed_lengths_are_settled_by_the_horizon() -> None:
+    run = Horizon(epochs=4, dataset_size=800, batch_size=16)
+    warm = compressed(linear_decay(0.1).warmup(epochs(1), start=0.0), run, 40)
+    assert warm == compressed(linear_decay(0.1).warmup(50, start=0.0), 200, 40)
+    assert warm.index(max(warm)) == 10
 
 
 def test_from_mid_training_on_only_the_rest_is_copied() -> None:
@@ -176,10 +185,10 @@ def test_without_a_bottom_the_lowest_point_is_taken() -> None:
 
 
 def test_the_suggestion_is_the_vertex_corrected_for_the_horizon() -> None:
-    for epochs in (0.3, 1, 8, 300, 1e6):
-        found = finding(bowl(-3.0), epochs=epochs)
-        assert math.log2(found.suggestion) == pytest.approx(-3.0 + exponent(epochs) * math.log2(50 / 400), abs=0.1)
-        assert (f"{epochs:.3g} epochs" in found.reason) == (exponent(epochs) > 0)
+    for passes in (0.3, 1, 8, 300, 1e6):
+        found = finding(bowl(-3.0), epochs=passes)
+        assert math.log2(found.suggestion) == pytest.approx(-3.0 + exponent(passes) * math.log2(50 / 400), abs=0.1)
+        assert (f"{passes:.3g} epochs" in found.reason) == (exponent(passes) > 0)
     whole = finding(bowl(-3.0), shape=[1.0] * 50, horizon=50, epochs=100)
     assert math.log2(whole.suggestion) == pytest.approx(-3.0, abs=0.1)
 

@@ -321,7 +321,7 @@ def test_an_iterable_without_length_is_begun_anew_and_global_randomness_is_put_b
 def test_few_batches_are_gone_through_again() -> None:
     model, optimizer = training()
     finding = find_lr(model, optimizer, functional.cross_entropy, BATCHES[:3], **SHORT)
-    assert finding.cost == {"updates": 30, "batches": 30}
+    assert (finding.cost["updates"], finding.cost["batches"]) == (30, 30)
 
 
 def test_the_batches_of_a_stream_still_come() -> None:
@@ -494,7 +494,7 @@ def test_a_loss_that_is_nan_at_once_is_declined() -> None:
     finding = find_lr(model, optimizer, lambda o, t: LOSS(o, t) * math.nan, BATCHES, method="range")
     assert finding.suggestion is None
     assert finding.reason.startswith("The loss was already nan at the first rate (1e-07)")
-    assert finding.cost == {"updates": 1, "batches": 1}
+    assert (finding.cost["updates"], finding.cost["batches"]) == (1, 1)
     assert same(before, content(model, optimizer))
 
 

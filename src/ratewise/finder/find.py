@@ -37,17 +37,17 @@ def find(
             return judged(curve, trainable.cost, trainable.valid_for, ceiling)
         finally:
             trainable.restore()
-    planned, total, begin, left = _planned(trainable, schedule, horizon)
+    planned, run, begin, left = _planned(trainable, schedule, horizon)
     if left < 1:
         raise FinderError(
-            f"find_lr: the training stands at update {begin}, at the end of its horizon of {total}. Give the schedule= "
-            "and horizon= of what comes."
+            f"find_lr: the training stands at update {begin}, at the end of its horizon of {run.total_steps}. Give the "
+            "schedule= and horizon= of what comes."
         )
     if steps is not None and not (type(steps) is int and 1 <= steps <= left):
         raise FinderError(
             f"find_lr: steps must be a whole number from 1 to the {left} updates of the horizon, got {steps!r:.40}."
         )
-    shape = compressed(planned, total, length(left, steps), begin)
+    shape = compressed(planned, run, length(left, steps), begin)
     try:
         trainable.prepare(max(len(shape), sweeping))
         curve = swept(trainable, rates, seed, stop)
@@ -63,18 +63,18 @@ def find(
         trainable.restore()
 
 
-def _planned(trainable: Trainable, schedule: Any, horizon: Any) -> tuple[Any, int, int, int]:
-    """The schedule that will be used, its updates in all, where it stands, and the updates that are left of the run.
+def _planned(trainable: Trainable, schedule: Any, horizon: Any) -> tuple[Any, Horizon, int, int]:
+    """The schedule that will be used, the run that it is for, where that stands, and the updates that are left.
 
     By default what an attached ``Scheduler`` has before it, over the horizon if one is given; else a new run begins.
     """
-    known = None if horizon is None else Horizon.of(horizon).total_steps
+    run = None if horizon is None else Horizon.of(horizon)
     if schedule is None and trainable.planned is not None:
         schedule, total, begin = trainable.planned
-        return schedule, total, begin, total - begin if known is None else known
-    if known is None:
-        known = math.ceil(getattr(schedule, "steps", None) or UNKNOWN_HORIZON)
-    return schedule, known, 0, known
+        return schedule, Horizon(total), begin, total - begin if run is None else run.total_steps
+    if run is None:
+        run = Horizon(math.ceil(getattr(schedule, "steps", None) or UNKNOWN_HORIZON))
+    return schedule, run, 0, run.total_steps
 
 
 def _epoch(horizon: Any) -> float | None:

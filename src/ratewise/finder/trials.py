@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
+from ratewise.core.horizon import Horizon
 from ratewise.core.ruled import Ruled, unruled
 from ratewise.core.schedule import Schedule
 from ratewise.errors import FinderError
@@ -96,7 +97,9 @@ def length(horizon: int, steps: int | None = None) -> int:
     return min(horizon, max(SHORTEST, horizon // PART) if steps is None else steps)
 
 
-def compressed(schedule: Schedule | Ruled | float | None, horizon: int, updates: int, begin: int = 0) -> list[float]:
+def compressed(
+    schedule: Schedule | Ruled | float | None, horizon: Horizon | int, updates: int, begin: int = 0
+) -> list[float]:
     """Return the shape of a schedule in fewer updates, as multiples of its highest rate.
 
     Update i of n takes the value at position begin + i (horizon - begin) / n, so that every warm-up, step, cycle and
@@ -104,7 +107,7 @@ def compressed(schedule: Schedule | Ruled | float | None, horizon: int, updates:
 
     Args:
         schedule: What the training will follow; its rules are left out. None is a constant rate.
-        horizon: Updates of the whole training; settles open lengths.
+        horizon: The whole training, or its updates; settles open and typed lengths.
         updates: How many the copy has.
         begin: Where the training stands.
 
@@ -124,13 +127,13 @@ def compressed(schedule: Schedule | Ruled | float | None, horizon: int, updates:
         raise FinderError(
             f"find_lr: schedule must be a ratewise schedule, for example linear_decay(0.1), got {schedule!r:.60}."
         )
-    settled = unruled(schedule).over(horizon)
-    values = [float(settled(begin + i * (horizon - begin) / updates)) for i in range(updates)]
+    settled, total = unruled(schedule).over(horizon), Horizon.of(horizon).total_steps
+    values = [float(settled(begin + i * (total - begin) / updates)) for i in range(updates)]
     top = max(values)
     if not (0 < top < math.inf and min(values) >= 0):
         raise FinderError(
             f"find_lr: the rates of {schedule!r:.60} must be finite, at least 0 and somewhere above 0, but over "
-            f"{horizon} updates they go from {min(values):g} to {top:g}."
+            f"{total} updates they go from {min(values):g} to {top:g}."
         )
     return [value / top for value in values]
 
