@@ -3,11 +3,14 @@
 import doctest
 import importlib.util
 import math
+import re
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
+from docs.blocks import check
 
 import ratewise as rw
 from ratewise.errors import FinderError
@@ -45,12 +48,10 @@ def fit(lit, tmp_path):
     return partial(lit.fit, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"accumulate_grad_batches": 3, "gradient_clip_val": 0.1, "precision": "bf16-mixed", "max_epochs": 5}],
-    ids=["plain", "accumulated, clipped, bfloat16"],
-)
-def test_a_fit_in_which_a_rate_was_found_goes_bit_for_bit_as_one_without(settings, lit, FindLR, tmp_path):
+SETTINGS = {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1, "precision": "bf16-mixed"}
+
+
+def test_a_fit_in_which_a_rate_was_found_goes_bit_for_bit_as_one_without(lit, FindLR, tmp_path):
     from lightning.pytorch import callbacks, loggers
 
     ends = []
@@ -62,7 +63,7 @@ def test_a_fit_in_which_a_rate_was_found_goes_bit_for_bit_as_one_without(setting
         saved = callbacks.ModelCheckpoint(folder, "{step}", save_top_k=-1)
         trainer = lit.fit(
             folder, module, *heard, saved, logger=logger, log_every_n_steps=1, enable_checkpointing=True,
-            val=lit.loader(shuffle=False, rows=32), **settings,
+            val=lit.loader(shuffle=False, rows=32), max_epochs=4, **SETTINGS,
         )  # fmt: skip
         files = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
         written = (folder / "csv/version_0/metrics.csv").read_text()
@@ -77,11 +78,8 @@ def test_a_fit_in_which_a_rate_was_found_goes_bit_for_bit_as_one_without(setting
     torch.testing.assert_close(ends[0][-1], ends[1][-1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1, "precision": "bf16-mixed"}], ids=len
-)
 @pytest.mark.filterwarnings("ignore:FindLR. no rate was found")  # here it need not be
-def test_an_update_of_the_search_is_an_update_of_the_fit(settings, fit, lit, FindLR):
+def test_an_update_of_the_search_is_an_update_of_the_fit(fit, lit, FindLR):
     """A range test makes the very losses of a fit at rising rates."""
 
     class Rising(lit.Module):
@@ -91,11 +89,11 @@ def test_an_update_of_the_search_is_an_update_of_the_fit(settings, fit, lit, Fin
             return [optimizer], [{"scheduler": rising, "interval": "step"}]
 
     rates = rw.finder.ramp(1e-4, 0.1, 32)
-    size = settings.get("accumulate_grad_batches", 1)
+    size = SETTINGS["accumulate_grad_batches"]
     torch.manual_seed(2)
     module = Rising(dropout=0.0, log=False)
     find = FindLR(method="range", set_rate=False, low=1e-4, high=0.1, steps=32)
-    fit(module, find, data=lit.loader(shuffle=False), max_epochs=2 * size, **settings)
+    fit(module, find, data=lit.loader(shuffle=False), max_epochs=2 * size, **SETTINGS)
     groups = zip(*(module.losses[i::size] for i in range(size)), strict=True)
     assert list(find.finding.curve.losses) == pytest.approx([sum(group) / size for group in groups], rel=1e-6)
     assert find.finding.valid_for["examples_per_update"] == 16 * size
@@ -250,6 +248,15 @@ def test_without_lightning_one_sentence_says_what_to_install(FindLR, monkeypatch
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(ImportError, match=r"^FindLR: Lightning is not installed\. Run: pip install lightning\.$"):
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_the_block_of_the_page_runs_and_prints_what_its_comments_say(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "finder.md").read_text()
+    (block,) = (
+        b for b in re.findall(r"```python trainer\n(.*?)```", page, re.DOTALL) if b.startswith("import lightning")
+    )
+    monkeypatch.chdir(tmp_path)
+    check(block, "finder.md")
 
 
 def test_its_example_runs(FindLR):
