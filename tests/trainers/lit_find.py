@@ -69,5 +69,5 @@ def fit(folder, module, *callbacks, data=None, val=None, ckpt_path=None, **setti
     """Fit ``module``; returns the trainer."""
     torch.manual_seed(1)
     made = trainer(folder, *callbacks, **settings)
-    made.fit(module, data or loader(), val, ckpt_path=ckpt_path)
+    made.fit(module, loader() if data is None else data, val, ckpt_path=ckpt_path)
     return made

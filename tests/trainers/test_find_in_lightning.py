@@ -157,14 +157,26 @@ def test_where_nothing_is_found_the_rate_stays_and_a_warning_says_why(fit, lit, 
     assert module.rates == [[0.001]] * 32
 
 
-def test_batches_of_several_loaders_come_combined(fit, lit, FindLR):
+def test_a_stream_without_length_and_several_loaders_go_on_too(fit, lit, FindLR):
+    class Stream(torch.utils.data.IterableDataset):
+        passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            yield from zip(lit.X[: 128 + 4 * self.passes], lit.Y, strict=False)
+
     class Double(lit.Module):
         def training_step(self, batch, index):
             return sum(super(Double, self).training_step(one, index) for one in batch.values())
 
-    find = FindLR(held_out=[{"a": (lit.X, lit.Y), "b": (lit.X, lit.Y)}], **SHORT)
-    fit(Double(log=False), find, data={"a": lit.loader(), "b": lit.loader(rows=128)})
-    assert find.finding.valid_for["epochs"] == 2.0
+    ends, find = [], FindLR(held_out=[{"a": (lit.X, lit.Y), "b": (lit.X, lit.Y)}], set_rate=False, horizon=32, **SHORT)
+    for callbacks in ([find], []):
+        torch.manual_seed(2)
+        module = Double(log=False)
+        stream = torch.utils.data.DataLoader(Stream(), 16)
+        fit(module, *callbacks, data={"a": stream, "b": lit.loader(rows=64)}, max_epochs=2)
+        ends.append(module.losses)
+    assert ends[0] == ends[1]
     assert find.finding.curve.start == pytest.approx(2 * math.log(4), rel=0.3)
 
 

@@ -117,9 +117,8 @@ class FindLR(Callback):
         """The optimizer; raises before a search whose result could not be used."""
         if trainer.world_size > 1:
             raise FinderError(
-                f"FindLR: the fit runs in {trainer.world_size} processes, and a rate is found in one. Fit once with "
-                "devices=1, max_steps=1 and accumulate_grad_batches= the number of processes, and give the rate of its "
-                "finding to the module."
+                f"FindLR: the fit runs in {trainer.world_size} processes, and a rate is found in one. Find it with "
+                "devices=1 and accumulate_grad_batches= the number of processes, and give the module that rate."
             )
         if not module.automatic_optimization:
             raise FinderError(
@@ -221,7 +220,8 @@ class _Update(nn.Module):
         self.module, self._trainer = module, trainer
         self._arguments = 2 if is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2) else 1
         data = trainer.datamodule
-        self._before = data if data is not None and is_overridden("on_before_batch_transfer", data) else None
+        owner = data if data is not None and is_overridden("on_before_batch_transfer", data) else module
+        self._before_transfer = owner.on_before_batch_transfer
 
     def forward(self, batches: list[Any]) -> Tensor:
         """The mean loss."""
@@ -252,8 +252,7 @@ class _Update(nn.Module):
     def _loss(self, batch: Any, index: int) -> Tensor:
         strategy = self._trainer.strategy
         batch = self._trainer.precision_plugin.convert_input(batch)
-        batch = (self._before or self.module).on_before_batch_transfer(batch, 0)
-        batch = strategy.batch_to_device(batch, dataloader_idx=0)
+        batch = strategy.batch_to_device(self._before_transfer(batch, 0), dataloader_idx=0)
         output = strategy.training_step(*(batch, index)[: self._arguments])
         loss = output.get("loss") if isinstance(output, Mapping) else output
         if not isinstance(loss, Tensor):
