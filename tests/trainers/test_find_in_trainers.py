@@ -61,10 +61,7 @@ def trained(searched):
                 losses.append(loss(model(inputs), targets))
                 accelerator.backward(losses[-1])
                 if searched and i == 2:  # gradients are waiting
-                    find_lr(
-                        model, optimizer, loss, loader, horizon=20, steps=4, seeds=1, accumulation=2,
-                        also=[accelerator.gradient_state],
-                    )  # fmt: skip
+                    find_lr(model, optimizer, loss, loader, horizon=20, steps=4, seeds=1, accumulation=2)
                 updates.append(accelerator.sync_gradients)
                 optimizer.step()
                 optimizer.zero_grad()

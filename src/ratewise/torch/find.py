@@ -149,7 +149,8 @@ class TorchTrainable:
         self._circumstances: dict[str, Any] = self._found()
         self._one_by_one: str | None = self._unmapped()
         self._checked = False
-        things = [model, *given, *self._optimizers, scaler, *also]
+        in_use = [getattr(loader, "gradient_state", None) for loader in (batches, held_out)]  # Accelerate's own account
+        things = [model, *given, *self._optimizers, scaler, *in_use, *also]
         self._memory = Memory(things, feeders=[batches, held_out])
         self._stream: Iterator[Any] = iter(())
 
