@@ -521,6 +521,18 @@ def test_a_step_that_calls_a_scheduler_which_counts_calls_is_told_so(sgd, weight
     assert scheduler._step_count == 1
 
 
+def test_another_scheduler_of_the_same_parameters_is_named() -> None:
+    model, optimizer = training()
+    other = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = Scheduler(other, linear_decay(0.1), horizon=50)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    other.step()
+    with pytest.raises(FinderError, match=r"another Scheduler drives some of these parameters. Let it go with its"):
+        find_lr(model, optimizer, functional.cross_entropy, BATCHES, **SHORT)
+    assert scheduler.position == 1
+
+
 def test_an_optimizer_that_needs_a_closure_is_named() -> None:
     model, optimizer = training(torch.optim.LBFGS)
     with pytest.raises(FinderError, match=r"update 0, .*raised TypeError: LBFGS.*: give step=, your own"):

@@ -209,8 +209,9 @@ class Best:
 
     Args:
         rate: The vertex of the parabola in log(rate) through the best three.
-        low: Lowest rate that one standard error of the paired difference does not tell from the best.
-        high: Highest.
+        low: Lower end of the interval that one standard error over the seeds does not tell from it: of the place of the
+            vertex, and of the paired difference to the best rate that was tried.
+        high: Upper end.
         gain: By how much the best rate's mean score lies below the start.
         error: Standard error of that gain.
         disagreement: Standard error of the best rate over the seeds, in octaves.
@@ -239,10 +240,10 @@ def located(trials: Trials) -> Best | None:
     gains = [trials.start - score for score in rows[i]]
     seeded = [vertex(octaves, [scores[s] for scores in rows]) for s in range(trials.seeds)]
     beyond = [_error_of_difference(scores, rows[i]) for scores in rows]
-    rate = vertex(octaves, means)
-    low = min(_crossing(octaves, beyond, i, -1), rate)
-    high = max(_crossing(octaves, beyond, i, 1), rate)
-    return Best(2.0**rate, 2.0**low, 2.0**high, fmean(gains), _error(gains), _error(seeded))
+    rate, spread = vertex(octaves, means), _error(seeded)
+    low = min(_crossing(octaves, beyond, i, -1), rate - spread)
+    high = max(_crossing(octaves, beyond, i, 1), rate + spread)
+    return Best(2.0**rate, 2.0**low, 2.0**high, fmean(gains), _error(gains), spread)
 
 
 def vertex(x: Sequence[float], y: Sequence[float]) -> float:

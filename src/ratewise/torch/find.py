@@ -337,10 +337,13 @@ class TorchTrainable:
         except FinderError:
             raise
         except ScheduleDetached as error:
-            raise FinderError(
-                "find_lr: step= called the Scheduler, which sees another rate than its own. Leave scheduler.step() "
-                "out of the step that is given here; everything is as it was before."
-            ) from error
+            what = (
+                "another Scheduler drives some of these parameters. Let it go with its detach() first"
+                if self._step is None
+                else "step= called the Scheduler, which sees another rate than its own. Leave scheduler.step() out of "
+                "the step that is given here"
+            )
+            raise FinderError(f"find_lr: {what}; everything is as it was before.") from error
         except Exception as error:
             closure = self._step is None and "closure" in str(error)
             hint = " This optimizer needs a closure: give step=, your own update, instead of loss." if closure else ""
