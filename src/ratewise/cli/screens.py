@@ -2,9 +2,11 @@
 
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -173,7 +175,8 @@ def show_finding(finding: Finding, strategy: Strategy, engine: str) -> None:
     """Print the drawing, the reason, what the known rules say, the cost, and the code to paste."""
     console = _console()
     width = console.width if console.is_terminal else 80
-    print(finding.plot(min(max(width - 12, 16), 100)))
+    said = re.sub(r"\b(low|high|seeds)=", r"--\1=", finding.reason)  # as this command takes them
+    print(replace(finding, reason=said).plot(min(max(width - 12, 16), 100)))
     print("\n".join(["", *_rules(drawn.compared(finding), width)]))
     print(f"\n{fill(_cost(finding), width)}")
     print(fill(f"valid for: {', '.join(_circumstances(finding.valid_for))}", width))
