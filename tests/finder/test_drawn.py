@@ -23,7 +23,7 @@ def probed(
     """A probe whose scores are lowest at ``best``, and diverge from ``wall`` on."""
     rates = [0.02 * 2.0**k for k in (-6, -3, -2, -1, 0, 1, 2, 3, 6)]
     scores = [tuple(bowl(rate, best) + noise if rate < wall else nan for noise in (0.0, 0.01, -0.01)) for rate in rates]
-    trials = Trials(tuple(rates), tuple(scores), start, 50, horizon, 3)
+    trials = Trials(tuple(rates), tuple(scores), (start,) * 3, 50, horizon)
     return weighed(trials, {"minimum": 0.01, "valley": None}, COST, {"horizon": horizon}, ceiling)
 
 
@@ -97,7 +97,7 @@ def test_each_candidate_is_a_dot_at_its_rate_and_loss():
 
 def test_losses_below_0_are_drawn_as_they_are():
     rates, losses = (0.01, 0.02, 0.04), (1.0, -1.0, 0.0)
-    trials = Trials(rates, tuple((loss,) for loss in losses), 1.0, 50, 400, 1)
+    trials = Trials(rates, tuple((loss,) for loss in losses), (1.0,), 50, 400)
     lines = weighed(trials, {}, COST, {}).plot(30, 5).splitlines()[:5]
     assert [line.partition("┤")[0].strip() for line in lines] == ["1", "", "0", "", "-1"]
     assert [line.count("●") for line in lines] == [1, 0, 1, 0, 1]
@@ -161,7 +161,7 @@ def test_a_sweep_that_did_not_stop_has_no_cross():
 
 
 def test_where_every_candidate_diverged_the_crosses_are_all_there_is():
-    trials = Trials((0.1, 0.8, 6.4), ((nan,), (nan,), (nan,)), 2.3, 50, 400, 1)
+    trials = Trials((0.1, 0.8, 6.4), ((nan,), (nan,), (nan,)), (2.3,), 50, 400)
     text = weighed(trials, {}, COST, {}).plot(40, 4)
     assert text.splitlines()[0].count("×") == 3
     assert "suggestion" not in text
@@ -171,7 +171,7 @@ def test_where_every_candidate_diverged_the_crosses_are_all_there_is():
 @pytest.mark.parametrize(
     "finding",
     [
-        weighed(Trials((), (), nan, 50, 400, 3), {}, COST, {}),
+        weighed(Trials((), (), (nan,) * 3, 50, 400), {}, COST, {}),
         judged(Curve((1e-7,), (nan,), 100, "not finite"), COST, {}),
     ],
 )
@@ -188,7 +188,7 @@ LOSSES = st.sampled_from([nan, math.inf, 0.0, 5e-324, 1e300, -1e300]) | st.float
 )  # fmt: skip
 def test_whatever_was_measured_can_be_drawn(losses, start, rates, width, height, stopped):
     tried = tuple(1e-3 * 2.0**k for k in range(len(losses)))
-    trials = Trials(tried, tuple((loss,) for loss in losses), start, 50, 400, 1)
+    trials = Trials(tried, tuple((loss,) for loss in losses), (start,), 50, 400)
     low, suggestion, high, stable, ceiling = sorted(rates)
     for curve in (trials, Curve(tried, tuple(losses), 20, stopped)):
         finding = Finding(low, high, suggestion, ceiling, "Because.", curve, {}, COST, {}, stable)

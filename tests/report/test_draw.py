@@ -87,7 +87,7 @@ def test_a_missing_matplotlib_is_named(monkeypatch):
 def probe(top=math.nan, ceiling=1.0):
     rates = tuple(0.01 * 2.0**k for k in range(7))
     scores = tuple((0.2 + 0.1 * (k - 3) ** 2,) * 2 if k < 6 else (top, top) for k in range(7))
-    return weighed(Trials(rates, scores, 2.0, 50, 400, 2), {}, {"updates": 600}, {}, ceiling)
+    return weighed(Trials(rates, scores, (2.0,) * 2, 50, 400), {}, {"updates": 600}, {}, ceiling)
 
 
 def test_a_finding_shows_its_candidates_its_range_and_its_marks():
@@ -119,10 +119,10 @@ def test_a_finding_of_a_range_test_is_one_curve():
 
 
 def test_a_finding_that_declines_is_drawn_with_its_reason():
-    nothing = weighed(Trials((), (), math.nan, 50, 400, 2), {}, {"updates": 0}, {})
+    nothing = weighed(Trials((), (), (math.nan,) * 2, 50, 400), {}, {"updates": 0}, {})
     figure = draw.finding(nothing)
     assert figure.axes[0].get_title(loc="left").replace("\n", " ") == nothing.reason
     assert png(figure).startswith(b"\x89PNG")
-    flat = weighed(Trials((0.1, 0.2), ((1.0,), (1.0,)), 1.0, 50, 400, 1), {}, {"updates": 0}, {})
+    flat = weighed(Trials((0.1, 0.2), ((1.0,), (1.0,)), (1.0,), 50, 400), {}, {"updates": 0}, {})
     assert png(draw.finding(flat)).startswith(b"\x89PNG")
     assert png(draw.finding(probe(top=9.0, ceiling=None))) != png(draw.finding(probe()))

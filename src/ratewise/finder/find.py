@@ -12,6 +12,9 @@ from ratewise.finder.trials import compressed, length, probe
 
 METHODS = ("probe", "range")
 
+OCTAVES = 64
+"""Least ratio of the highest to the lowest rate of a probe: two steps of its coarse grid."""
+
 UNKNOWN_HORIZON = 400
 """Updates for which a rate is sought where nobody says how many there will be: the shortest run with 50 to a probe."""
 
@@ -37,6 +40,10 @@ def find(
             return judged(curve, trainable.cost, trainable.valid_for, ceiling)
         finally:
             trainable.restore()
+    if high < OCTAVES * low:
+        raise FinderError(
+            f"find_lr: a probe needs room: high must be at least {OCTAVES} times low, got low={low:g}, high={high:g}."
+        )
     planned, run, begin, left = _planned(trainable, schedule, horizon)
     if left < 1:
         raise FinderError(
@@ -52,11 +59,17 @@ def find(
         trainable.prepare(max(len(shape), sweeping))
         curve = swept(trainable, rates, seed, stop)
         rules = suggestions(curve.rates, curve.losses, curve.planned)
-        passes = left / (_epoch(horizon) or trainable.epoch or left)
+        epoch = _epoch(horizon) or trainable.epoch
+        passes = None if epoch is None else left / epoch
         trials = probe(
             trainable.scores, shape, left, low, high, centre=rules["minimum"], seeds=seeds, seed=seed, epochs=passes
         )
-        valid_for = {**trainable.valid_for, "schedule": repr(planned), "horizon": left, "epochs": passes}
+        valid_for = {
+            **trainable.valid_for,
+            "schedule": "constant" if planned is None else repr(planned),
+            "horizon": left,
+            "epochs": passes,
+        }
         ceiling = trainable.ceiling(seed)
         return weighed(trials, rules, trainable.cost, valid_for, ceiling)
     finally:
@@ -96,3 +109,5 @@ def _check(method: str, schedule: Any, horizon: Any, seeds: int, seed: int) -> N
     for name, value, least in (("seeds", seeds, 1), ("seed", seed, 0)):
         if type(value) is not int or value < least:
             raise FinderError(f"find_lr: {name} must be an integer of at least {least}, got {value!r:.40}.")
+    if seed >= 2**32:
+        raise FinderError(f"find_lr: seed must be below 2**32, got {seed}.")

@@ -120,7 +120,7 @@ BASE, PER_DOUBLING = 0.0, 0.14
 """Of the horizon correction, fitted on measured data by ``benchmarks/finder.py``; see docs/finder.md."""
 
 
-def exponent(epochs: float, base: float = BASE, per_doubling: float = PER_DOUBLING) -> float:
+def exponent(epochs: float | None, base: float = BASE, per_doubling: float = PER_DOUBLING) -> float:
     """Return k in: the best rate of a longer run goes with (updates)^-k, for held-out loss.
 
         k = base + per_doubling * log2(epochs), from 0 to 1
@@ -129,14 +129,14 @@ def exponent(epochs: float, base: float = BASE, per_doubling: float = PER_DOUBLI
     rate the loss depends on rate * updates alone.
 
     Args:
-        epochs: How often each example comes in the longer run; below 1 counts as 1.
+        epochs: How often each example comes in the longer run; below 1 counts as 1, as does None, not known.
         base: For a single pass.
         per_doubling: For every doubling of that.
 
     >>> exponent(1), round(exponent(8), 2), exponent(1000)
     (0.0, 0.42, 1.0)
     """
-    return min(max(base + per_doubling * math.log2(max(epochs, 1.0)), 0.0), 1.0)
+    return min(max(base + per_doubling * math.log2(max(epochs or 1.0, 1.0)), 0.0), 1.0)
 
 
 def weighed(
@@ -153,31 +153,37 @@ def weighed(
     if refusal or best is None:
         return Finding(None, None, None, ceiling, refusal, trials, rules, cost, valid_for, trials.stable)
     factor = (trials.updates / trials.horizon) ** exponent(trials.epochs)
-    limit = math.inf if trials.stable in (None, trials.rates[-1]) else 0.9 * (trials.stable or 0.0)
+    limit = math.inf if trials.stable is None or trials.stable == trials.rates[-1] else 0.9 * trials.stable
     suggestion, low, high = (min(rate * factor, limit) for rate in (best.rate, best.low, best.high))
     return Finding(
         low, high, suggestion, ceiling, _account(trials, best, factor), trials, rules, cost, valid_for, trials.stable
     )  # fmt: skip
 
 
+NOISE = 3.0
+"""Standard errors that the best rate must lower the held-out loss by: it is the best of several."""
+
+
 def undecided(trials: Trials, best: Best | None) -> str:
     """Return why a probe suggests nothing; empty if it can."""
-    low, high = trials.rates[0] if trials.rates else 0.0, trials.rates[-1] if trials.rates else 0.0
     if not math.isfinite(trials.start):
         return (
             f"The held-out loss is {trials.start} before any training, so no rate can be suggested. "
             "Check the data and the loss first."
         )
-    if best is None:
+    low, high = trials.rates[0], trials.rates[-1]
+    if best is None or (trials.stable is None and trials.stopped == "low"):
+        worst = "diverged" if best is None else f"left the held-out loss above the {trials.start:.4g} of before"
         return (
-            f"Every rate from {low:.3g} to {high:.3g} diverged within {trials.updates} updates. Begin lower, for "
-            f"example low={low / 1000:.3g}; if it diverges there too, check the data and the loss."
+            f"Every rate from {low:.3g} to {high:.3g} {worst} within {trials.updates} updates. Begin lower, for "
+            f"example low={low / 1000:.3g}; if it is the same there, check the data and the loss."
         )
-    if best.gain <= max(2 * best.error, 1e-4 * abs(trials.start)):
+    if best.gain <= max(NOISE * best.error, 1e-6 * abs(trials.start)):
         return (
-            f"No signal: in {trials.updates} updates no rate lowered the held-out loss of {trials.start:.4g} by more "
-            f"than its noise (best: {best.gain:.2g} +- {best.error:.2g}). Near the end of a training, or when "
-            "fine-tuning, that is usual: give longer probes with steps=, or more held_out= batches."
+            f"No signal: of the rates from {low:.3g} to {high:.3g}, none lowered the held-out loss of "
+            f"{trials.start:.4g} in {trials.updates} updates by more than its noise (the best by {best.gain:.2g} +- "
+            f"{best.error:.2g}). Near the end of a training, or when fine-tuning, that is usual: give longer probes "
+            "with steps=, or more held_out= batches."
         )
     if trials.stopped:
         further = f"low={low / 1000:.3g}" if trials.stopped == "low" else f"high={high * 1000:.3g}"
@@ -197,7 +203,12 @@ def _account(trials: Trials, best: Best, factor: float) -> str:
     """How the suggestion of a probe came about."""
     lowest = min(loss for loss in trials.losses if math.isfinite(loss))
     runs = sum(map(len, trials.scores))
-    shift = f", times {factor:.2f} for {trials.horizon} updates, {trials.epochs:.3g} epochs" if factor != 1 else ""
+    if trials.epochs is None and trials.horizon > trials.updates:
+        shift = (
+            f". It is not known how often the examples come in {trials.horizon} updates, so nothing is corrected for it"
+        )
+    else:
+        shift = f", times {factor:.2f} for {trials.horizon} updates, {trials.epochs:.3g} epochs" if factor != 1 else ""
     return (
         f"{runs} runs of the whole schedule in {trials.updates} updates: the held-out loss, {trials.start:.4g} before, "
         f"was lowest ({lowest:.4g}) near {best.rate:.3g}{shift}."

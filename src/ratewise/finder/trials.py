@@ -6,9 +6,9 @@ Nothing here knows a framework: a function trains candidates and returns their s
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean, pvariance, variance
 from typing import Any, TypeAlias
 
 from ratewise.core.horizon import Horizon
@@ -20,11 +20,14 @@ Scores: TypeAlias = Callable[[Sequence[Sequence[float]], int], Sequence[float]]
 """``scores(rows, seed)``: train one candidate per row of absolute rates, each from the state that was found and on the
 same batches, which ``seed`` fixes; return each one's held-out loss, nan if its training loss was not finite."""
 
-SHORTEST = 50
-"""Updates of a candidate, at least."""
+SHORTEST, LONGEST = 50, 2000
+"""Updates of a candidate, at least and at most, as long as nobody says another number."""
 
 PART = 8
 """A candidate takes this part of the horizon: an eighth."""
+
+WORSE = 0.05
+"""Part of the loss without training by which the coarse grid lets it rise before it stops going up: noise does that."""
 
 COARSE, FINE = 3, 1
 """Octaves between candidates at first, and around the best of those."""
@@ -38,22 +41,30 @@ class Trials:
         rates: Peak rates, increasing.
         scores: For each rate the held-out loss at the end, one per seed; nan where training diverged. Rates of the
             coarse grid have one.
-        start: The held-out loss before training.
+        untrained: The held-out loss after updates at the rate 0, one per seed: statistics of BatchNorm have settled.
         updates: How many updates each candidate made.
         horizon: How many the training will have.
-        seeds: How many seeds a rate near the best has.
         stopped: ``""``, or at which end of the range the best rate lay: ``"low"`` or ``"high"``.
-        epochs: How often each example comes in the horizon.
+        epochs: How often each example comes in the horizon; None if that is not known.
     """
 
     rates: tuple[float, ...]
     scores: tuple[tuple[float, ...], ...]
-    start: float
+    untrained: tuple[float, ...]
     updates: int
     horizon: int
-    seeds: int
     stopped: str = ""
-    epochs: float = 1.0
+    epochs: float | None = None
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds a rate near the best has."""
+        return len(self.untrained)
+
+    @property
+    def start(self) -> float:
+        """The held-out loss without training."""
+        return fmean(self.untrained)
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -62,15 +73,18 @@ class Trials:
 
     @property
     def stable(self) -> float | None:
-        """The largest rate up to which nothing diverged; None if all did.
+        """The largest rate from the best upwards before one diverged; None if the best is no better than no training.
 
         Diverged is what is not finite, or above the start by more than the best rate lies below it.
         """
-        finite = [loss for loss in self.losses if math.isfinite(loss)]
-        most = self.start + max(self.start - min(finite, default=self.start), 0.0)
-        good = [all(score <= most for score in scores) for scores in self.scores]
+        finite = [loss if math.isfinite(loss) else math.inf for loss in self.losses]
+        lowest = min(finite, default=math.inf)
+        if not lowest < self.start:
+            return None
+        best, most = finite.index(lowest), 2 * self.start - lowest
+        good = [all(score <= most for score in scores) for scores in self.scores[best:]]
         count = good.index(False) if False in good else len(good)
-        return self.rates[count - 1] if count else None
+        return self.rates[best + count - 1]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; a score that is not finite becomes None."""
@@ -79,6 +93,7 @@ class Trials:
             "rates": list(self.rates),
             "scores": scores,
             "losses": [loss if math.isfinite(loss) else None for loss in self.losses],
+            "untrained": [score if math.isfinite(score) else None for score in self.untrained],
             "start": self.start if math.isfinite(self.start) else None,
             "updates": self.updates,
             "horizon": self.horizon,
@@ -89,12 +104,12 @@ class Trials:
 
 
 def length(horizon: int, steps: int | None = None) -> int:
-    """Return how many updates a candidate makes: an eighth of the horizon, at least 50, never more than the horizon.
+    """Return how many updates a candidate makes: an eighth of the horizon, from 50 to 2,000, and not more than it has.
 
-    >>> length(4000), length(300), length(30)
-    (500, 50, 30)
+    >>> length(4000), length(300), length(30), length(10**9)
+    (500, 50, 30, 2000)
     """
-    return min(horizon, max(SHORTEST, horizon // PART) if steps is None else steps)
+    return min(horizon, min(max(SHORTEST, horizon // PART), LONGEST) if steps is None else steps)
 
 
 def compressed(
@@ -102,8 +117,8 @@ def compressed(
 ) -> list[float]:
     """Return the shape of a schedule in fewer updates, as multiples of its highest rate.
 
-    Update i of n takes the value at position begin + i (horizon - begin) / n, so that every warm-up, step, cycle and
-    decay is there in proportion; updates that lie between are left out.
+    Update i of n takes the mean over the updates from begin + i (horizon - begin) / n to the next such position, so
+    that every warm-up, step and decay is there in proportion. Cycles shorter than that are their mean.
 
     Args:
         schedule: What the training will follow; its rules are left out. None is a constant rate.
@@ -116,8 +131,8 @@ def compressed(
 
     Example:
         >>> from ratewise import linear_decay
-        >>> compressed(linear_decay(0.2), horizon=400, updates=4)
-        [1.0, 0.75, 0.5, 0.25]
+        >>> compressed(linear_decay(0.2), horizon=8, updates=4)
+        [0.9375, 0.6875, 0.4375, 0.1875]
     """
     if isinstance(schedule, (int, float)) and not isinstance(schedule, bool) and 0 < schedule < math.inf:
         schedule = None
@@ -128,24 +143,31 @@ def compressed(
             f"find_lr: schedule must be a ratewise schedule, for example linear_decay(0.1), got {schedule!r:.60}."
         )
     settled, total = unruled(schedule).over(horizon), Horizon.of(horizon).total_steps
-    values = [float(settled(begin + i * (total - begin) / updates)) for i in range(updates)]
-    top = max(values)
-    if not (0 < top < math.inf and min(values) >= 0):
+    stretches = [_positions(begin, total, i, updates) for i in range(updates)]
+    values = [[float(settled(t)) for t in stretch] for stretch in stretches]
+    low, top = min(map(min, values)), max(map(max, values))
+    if not (0 < top < math.inf and low >= 0):
         raise FinderError(
             f"find_lr: the rates of {schedule!r:.60} must be finite, at least 0 and somewhere above 0, but over "
-            f"{total} updates they go from {min(values):g} to {top:g}."
+            f"{total} updates they go from {low:g} to {top:g}."
         )
-    return [value / top for value in values]
+    return [fmean(stretch) / top for stretch in values]
+
+
+def _positions(begin: int, total: int, i: int, updates: int) -> Sequence[int]:
+    """The updates that update ``i`` of the copy stands for, at most 32 of them, evenly spread."""
+    first, last = begin + -(-i * (total - begin) // updates), begin + -(-(i + 1) * (total - begin) // updates)
+    return range(first, last, max(1, (last - first) // 32))
 
 
 def probe(
     scores: Scores, shape: Sequence[float], horizon: int, low: float, high: float, *,
-    centre: float | None = None, seeds: int = 3, seed: int = 0, epochs: float = 1.0,
+    centre: float | None = None, seeds: int = 3, seed: int = 0, epochs: float | None = None,
 ) -> Trials:  # fmt: skip
     """Train candidates over a geometric grid, first coarse with one seed, then fine with all.
 
-    Three rates, three octaves apart, are tried, and more as long as the best lies at an end; then five rates an octave
-    apart around the best, and more as long as the best lies at an end.
+    Three rates, three octaves apart, are tried, and more upwards until one diverges, and downwards as long as the best
+    lies at the lower end; then five rates an octave apart around the best, and more as long as the best lies at an end.
 
     Args:
         scores: Trains candidates.
@@ -156,51 +178,60 @@ def probe(
         centre: Where to begin, for example what a range test found; the middle of the range by default.
         seeds: How many orders of the batches the fine grid is trained on.
         seed: The first of them.
-        epochs: How often each example comes in the horizon.
+        epochs: How often each example comes in the horizon; None if that is not known.
     """
-    anchor = math.sqrt(low) * math.sqrt(high) if centre is None else min(max(centre, low), high)
-    bottom, top = math.ceil(math.log2(low / anchor) - 1e-9), math.floor(math.log2(high / anchor) + 1e-9)
+    octave = (math.log2(low) + math.log2(high)) / 2
+    octave = octave if centre is None else min(max(math.log2(centre), math.log2(low)), math.log2(high))
+    bottom, top = math.ceil(math.log2(low) - octave - 1e-9), math.floor(math.log2(high) - octave + 1e-9)
     known: dict[tuple[int, int], float] = {}
 
     def tried(octaves: Sequence[int], count: int) -> None:
         for s in range(seed, seed + count):
             new = [k for k in octaves if (k, s) not in known and bottom <= k <= top]
-            rows = [[anchor * 2.0**k * part for part in shape] for k in new]
+            rows = [[2.0 ** (octave + k) * part for part in shape] for k in new]
             for k, score in zip(new, scores(rows, s) if new else (), strict=True):
                 known[k, s] = float(score)
 
-    def best(count: int) -> tuple[int, list[int]]:
-        """The best octave among those that have ``count`` seeds, and those octaves.
-
-        Of equals the highest: rates far too low all leave the loss as it is. Where all diverged, the lowest.
-        """
-        means: dict[int, float] = {}
+    def means(count: int) -> dict[int, float]:
+        """The mean score of every octave that has ``count`` seeds; infinite where one diverged."""
+        found = {}
         for k in sorted({k for k, _ in known}):
-            found = [known[k, s] for s in range(seed, seed + count) if (k, s) in known]
-            if len(found) == count:
-                means[k] = fmean(found) if all(map(math.isfinite, found)) else math.inf
-        return min(means, key=lambda k: (means[k], k if math.isinf(means[k]) else -k)), list(means)
+            row = [known[k, s] for s in range(seed, seed + count) if (k, s) in known]
+            if len(row) == count:
+                found[k] = fmean(row) if all(map(math.isfinite, row)) else math.inf
+        return found
 
-    start = float(scores([[]], seed)[0])
+    idle = [0.0] * min(len(shape), SHORTEST)
+    untrained = tuple(float(scores([idle], s)[0]) for s in range(seed, seed + seeds))
+    start = untrained[0]
+    if not all(map(math.isfinite, untrained)):
+        return Trials((), (), untrained, len(shape), horizon, "", epochs)
     for gap, count, reach in ((COARSE, 1, 1), (FINE, seeds, 2)):
-        if not math.isfinite(start):
-            break
-        around = best(1)[0] if known else 0
-        tried([around + gap * i for i in range(-reach, reach + 1)], count)
+        around = _lowest(means(1)) if known else 0
+        tried(sorted({min(max(around + gap * i, bottom), top) for i in range(-reach, reach + 1)}), count)
         while True:
-            k, octaves = best(count)
-            step = -gap if k == octaves[0] else gap if k == octaves[-1] else 0
-            wanted = min(max(k + step, bottom), top)
-            if wanted == k:
+            found = means(count)
+            k, highest = _lowest(found), max(found)
+            if gap == COARSE and found[highest] <= start + max(start - found[k], WORSE * abs(start)):
+                wanted = highest + gap
+            else:
+                wanted = k + (-gap if k == min(found) else gap if k == highest else 0)
+            wanted = min(max(wanted, bottom), top)
+            if wanted in found:
                 break
             tried([wanted], count)
-    by_octave = {k: tuple(known[k, s] for s in range(seed, seed + seeds) if (k, s) in known) for k, _ in sorted(known)}
-    k = best(seeds)[0] if known else 0
-    stopped = "low" if k == bottom else "high" if k == top else ""
+    k = _lowest(means(seeds))
+    octaves = sorted({k for k, _ in known})
     return Trials(
-        tuple(anchor * 2.0**k for k in by_octave), tuple(by_octave.values()), start, len(shape), horizon, seeds,
-        stopped if by_octave else "", epochs,
+        tuple(2.0 ** (octave + k) for k in octaves),
+        tuple(tuple(known[k, s] for s in range(seed, seed + seeds) if (k, s) in known) for k in octaves),
+        untrained, len(shape), horizon, "low" if k == bottom else "high" if k == top else "", epochs,
     )  # fmt: skip
+
+
+def _lowest(means: Mapping[int, float]) -> int:
+    """The best octave: of equals the highest, as rates far too low leave the loss as it is; of diverged the lowest."""
+    return min(means, key=lambda k: (means[k], k if math.isinf(means[k]) else -k))
 
 
 @dataclass(frozen=True)
@@ -210,11 +241,12 @@ class Best:
     Args:
         rate: The vertex of the parabola in log(rate) through the best three.
         low: Lower end of the interval that one standard error over the seeds does not tell from it: of the place of the
-            vertex, and of the paired difference to the best rate that was tried.
+            vertex (by leaving one seed out), and of the paired difference to the best rate that was tried. With one
+            seed an octave lower.
         high: Upper end.
-        gain: By how much the best rate's mean score lies below the start.
-        error: Standard error of that gain.
-        disagreement: Standard error of the best rate over the seeds, in octaves.
+        gain: By how much the best rate's mean score lies below the loss without training.
+        error: Standard error of that gain, pooled over the rates near the best.
+        disagreement: Standard error of the place of the vertex, in octaves.
     """
 
     rate: float
@@ -237,13 +269,16 @@ def located(trials: Trials) -> Best | None:
     octaves, rows = [x for x, _ in full], [scores for _, scores in full]
     means = [fmean(scores) for scores in rows]
     i = means.index(min(means))
-    gains = [trials.start - score for score in rows[i]]
-    seeded = [vertex(octaves, [scores[s] for scores in rows]) for s in range(trials.seeds)]
-    beyond = [_error_of_difference(scores, rows[i]) for scores in rows]
-    rate, spread = vertex(octaves, means), _error(seeded)
-    low = min(_crossing(octaves, beyond, i, -1), rate - spread)
-    high = max(_crossing(octaves, beyond, i, 1), rate + spread)
-    return Best(2.0**rate, 2.0**low, 2.0**high, fmean(gains), _error(gains), spread)
+    rate = vertex(octaves, means)
+    near = [row for x, row in full if abs(x - octaves[i]) <= 2 * FINE]
+    gains = [[a - b for a, b in zip(trials.untrained, row, strict=True)] for row in near]
+    differences = [[a - b for a, b in zip(row, rows[i], strict=True)] for row in rows]
+    pooled = _pooled([d for d, x in zip(differences, octaves, strict=True) if 0 < abs(x - octaves[i]) <= 2 * FINE])
+    beyond = [fmean(d) - max(_pooled([d]), pooled) for d in differences]
+    place = _jackknifed(octaves, rows) if trials.seeds > 1 else float(FINE)
+    low = min(_crossing(octaves, beyond, i, -1), rate - place)
+    high = max(_crossing(octaves, beyond, i, 1), rate + place)
+    return Best(2.0**rate, 2.0**low, 2.0**high, trials.start - means[i], _pooled(gains), place)
 
 
 def vertex(x: Sequence[float], y: Sequence[float]) -> float:
@@ -266,17 +301,18 @@ def vertex(x: Sequence[float], y: Sequence[float]) -> float:
     return x[i] + min(max(shift, -width_left / 2), width_right / 2)
 
 
-def _error(values: Sequence[float]) -> float:
-    """Standard error of the mean; 0 of a single value."""
-    if len(values) < 2:
+def _pooled(rows: Sequence[Sequence[float]]) -> float:
+    """Standard error of the mean of a row, from the variance within all of them; 0 where rows have one value."""
+    if not rows or len(rows[0]) < 2:
         return 0.0
-    return stdev(values) / math.sqrt(len(values)) if all(map(math.isfinite, values)) else math.inf
+    return math.sqrt(fmean(variance(row) for row in rows) / len(rows[0]))
 
 
-def _error_of_difference(one: Sequence[float], other: Sequence[float]) -> float:
-    """By how much the mean paired difference exceeds its standard error."""
-    differences = [a - b for a, b in zip(one, other, strict=True)]
-    return fmean(differences) - _error(differences)
+def _jackknifed(octaves: Sequence[float], rows: Sequence[Sequence[float]]) -> float:
+    """Standard error of the place of the vertex, from leaving out one seed at a time."""
+    n = len(rows[0])
+    places = [vertex(octaves, [fmean([*row[:s], *row[s + 1 :]]) for row in rows]) for s in range(n)]
+    return math.sqrt((n - 1) * pvariance(places))
 
 
 def _crossing(x: Sequence[float], y: Sequence[float], i: int, step: int) -> float:
