@@ -240,47 +240,53 @@ PEERS = ("valley", "slide", "minimum", "steep", "torch-lr-finder", "lightning")
 
 def table(rows: list[dict[str, Any]]) -> str:
     """What is said in docs/finder.md."""
-    head = "| task, optimizer | updates | best rate | 1 se | probe | regret | " + " | ".join(PEERS) + " |"
+    names = [RULES[name].replace("fastai, ", "").replace("fastai's default, ", "") for name in PEERS]
+    head = "| task, optimizer | updates | best rate | 1 se | probe | regret | cost | " + " | ".join(names) + " |"
     lines = [head, "|" + "---|" * head.count(" | ") + "---|"]
     for row in rows:
         found = row["finders"]
         lines.append(
             f"| {row['pair'].replace(' ', ', ')} | {row['horizon']} | {row['best']:.2g} | {row['error']:.1%} | "
-            f"{_off(found['probe'])} | {_part(found['probe']['regret'])} | "
+            f"{_off(found['probe'])} | {_part(found['probe']['regret'])} | {row['updates']:g} | "
             + " | ".join(f"{_off(found[name])} ({_part(found[name]['regret'])})" for name in PEERS)
             + " |"
         )
-    summary = [
-        "",
-        "| over all pairs and horizons | median error, octaves | within 1 octave | median regret | regret within reach |",
-        "|---|---|---|---|---|",
-    ]
+    head = (
+        "| over all pairs and horizons | median error | within 1 octave | median regret | regret in reach | declined |"
+    )
+    summary = ["", head, "|---|---|---|---|---|---|"]
     for name in ("probe", "probe, as shipped", "probe, not corrected", *PEERS):
         found = [row["finders"][name] for row in rows]
         errors = [abs(f["off"]) if f["off"] is not None else math.inf for f in found]
         within = sum(f["regret"] <= max(0.02, row["error"]) for f, row in zip(found, rows, strict=True))
         summary.append(
-            f"| {name} | {statistics.median(errors):.2f} | {sum(e <= 1 for e in errors)} of {len(rows)} | "
-            f"{_part(statistics.median(f['regret'] for f in found))} | {within} of {len(rows)} |"
+            f"| {RULES.get(name, name)} | {statistics.median(errors):.2f} | "
+            f"{sum(e <= 1 for e in errors)} of {len(rows)} | "
+            f"{_part(statistics.median(f['regret'] for f in found))} | {within} of {len(rows)} | "
+            f"{sum(f['declined'] for f in found)} of {REPEATS * len(rows)} |"
         )
     return "\n".join([*lines, *summary, "", *beaten(rows)])
 
 
 def beaten(rows: list[dict[str, Any]]) -> list[str]:
-    """Against each peer: on how many pairs the probe's final loss is lower, or not above it by a standard error."""
+    """Against each peer: on how many pairs the probe is nearer to the best rate, and loses less, over both horizons."""
     lines = []
     for name in PEERS:
         pairs = {row["pair"] for row in rows}
         nearer = closer = 0
         for pair in pairs:
             mine = [row for row in rows if row["pair"] == pair]
-            off = [statistics.fmean(abs(r["finders"][n]["off"] or 99) for r in mine) for n in ("probe", name)]
+            off = [statistics.fmean(_far(r["finders"][n]["off"]) for r in mine) for n in ("probe", name)]
             lost = [statistics.fmean(min(r["finders"][n]["regret"], 99) for r in mine) for n in ("probe", name)]
             nearer, closer = nearer + (off[0] < off[1]), closer + (lost[0] < lost[1])
         lines.append(
-            f"- {name}: nearer to the best rate on {nearer}, lower final loss on {closer} of {len(pairs)} pairs"
+            f"- Against {RULES[name]}: nearer to the best rate on {nearer} of {len(pairs)} pairs, less lost on {closer}"
         )
     return lines
+
+
+def _far(off: float | None) -> float:
+    return 99.0 if off is None else abs(off)
 
 
 def _off(found: dict[str, Any]) -> str:
@@ -322,8 +328,8 @@ def write(results: dict[str, Any]) -> None:
     a, b = fitted(cases(results))
     facts = (
         f"Correction fitted on all pairs: base {a:.2f}, {b:.2f} per doubling of the epochs. Leaving out one pair it is "
-        f"{_range(row['constants'][0] for row in rows)} and {_range(row['constants'][1] for row in rows)}. The losses of "
-        f"the search differ from the same runs in PyTorch by at most {worst:.1e}. A probe took "
+        f"{_range(row['constants'][0] for row in rows)} and {_range(row['constants'][1] for row in rows)}. The losses "
+        f"of the search differ from the same runs in PyTorch by at most {worst:.1e}. A probe took "
         + " and ".join(
             f"{_range(row['updates'] for row in rows if row['horizon'] == h)} updates at {h}" for h in HORIZONS
         )
