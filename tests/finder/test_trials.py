@@ -207,7 +207,7 @@ def test_the_suggestion_is_the_vertex_corrected_for_the_horizon() -> None:
     for passes in (0.3, 1, 8, 300, 1e6):
         found = finding(bowl(-3.0), epochs=passes)
         assert math.log2(found.suggestion) == pytest.approx(-3.0 + exponent(passes) * math.log2(50 / 400), abs=0.1)
-        assert (f"{passes:.3g} epochs" in found.reason) == (exponent(passes) > 0)
+        assert f"{passes:.3g} epochs" in found.reason
     whole = finding(bowl(-3.0), shape=[1.0] * 50, horizon=50, epochs=100)
     assert math.log2(whole.suggestion) == pytest.approx(-3.0, abs=0.1)
 

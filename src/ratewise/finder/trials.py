@@ -131,7 +131,7 @@ def compressed(
 
     Example:
         >>> from ratewise import linear_decay
-        >>> compressed(linear_decay(0.2), horizon=8, updates=4)
+        >>> [round(part, 4) for part in compressed(linear_decay(0.2), horizon=8, updates=4)]
         [0.9375, 0.6875, 0.4375, 0.1875]
     """
     if isinstance(schedule, (int, float)) and not isinstance(schedule, bool) and 0 < schedule < math.inf:
