@@ -1,4 +1,4 @@
-"""Every Keras test passes on every Keras backend (the last one: test_second_backend); what a missing Keras says."""
+"""Keras tests pass on every backend (the last one: test_second_backend), of find_lr some; what a missing Keras says."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.skipif("RATEWISE_INNER" in os.environ, reason="this is the run on another backend")
-def test_every_keras_test_passes_on_the_other_backends(run_on_another_backend):
+def test_the_keras_tests_pass_on_another_backend(run_on_another_backend):
     result = run_on_another_backend(0)
     assert result.returncode == 0, result.stdout[-5000:]
 

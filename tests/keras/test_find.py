@@ -11,14 +11,16 @@ import ratewise as rw
 import ratewise.keras as rk
 from ratewise.errors import FinderError
 from ratewise.finder import Lookahead
-from ratewise.keras.batches import feed
+from ratewise.keras.batches import examples, feed, tensors
 from ratewise.keras.curvature import measured
-from ratewise.keras.find import KerasTrainable
+from ratewise.keras.find import KerasTrainable, _held_out
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 6)).astype("float32")
 Y = (X[:, :3] + 0.2 * RNG.normal(size=(200, 3))).argmax(1)
 BRIEF = {"horizon": 30, "steps": 6, "seeds": 1}
+
+everywhere = pytest.mark.every_backend  # the others would only compile for long
 
 
 def classifier(optimizer, **compile_arguments):
@@ -66,13 +68,14 @@ def trained(before, between):
     model = classifier(keras.optimizers.Adam(0.01))
     before(model)
     follow = rk.Follow(rw.Linear(0.02, 0.0, 40) * rw.Plateau(0.5, patience=1), monitor="loss")
-    fit = {"epochs": 2, "verbose": 0, "callbacks": [follow]}
-    model.fit(X, Y, **fit)
+    data, fit = (X[:192], Y[:192]), {"epochs": 2, "verbose": 0, "callbacks": [follow]}
+    model.fit(*data, **fit)
     between(model)
-    after = model.fit(X, Y, **fit).history
+    after = model.fit(*data, **fit).history
     return after, [values for _, _, values in state(model)[0]]
 
 
+@everywhere
 def test_a_fit_after_it_is_the_same_as_without_it():
     found = []
 
@@ -89,8 +92,8 @@ def test_a_fit_after_it_is_the_same_as_without_it():
 
     assert trained(lambda model: None, lambda model: None) == trained(before, between)
     assert [finding.cost["updates"] > 100 for finding in found] == [True, True]
-    assert found[1].valid_for["horizon"] == 40 - 14
-    assert [finding.valid_for.get("at_update") for finding in found] == [None, 14]
+    assert found[1].valid_for["horizon"] == 40 - 12
+    assert [finding.valid_for.get("at_update") for finding in found] == [None, 12]
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -151,11 +154,13 @@ def descent(y_true, y_pred):
 @pytest.mark.parametrize(
     ("rate", "settings"),
     [
-        (0.3, {}),
+        pytest.param(0.3, {}, marks=everywhere),
         (rk.Schedule(rw.Linear(0.3, 0.0, 9)), {}),
         (keras.optimizers.schedules.CosineDecay(0.3, 9), {}),
         (lambda: 0.3, {}),
-        (rk.Schedule(rw.Linear(0.3, 0.0, 9), accumulation=2), {"gradient_accumulation_steps": 2}),
+        pytest.param(
+            rk.Schedule(rw.Linear(0.3, 0.0, 9), accumulation=2), {"gradient_accumulation_steps": 2}, marks=everywhere
+        ),
         (0.3, {"gradient_accumulation_steps": 2}),
     ],
     ids=["number", "schedule", "Keras schedule", "function", "schedule, accumulation", "accumulation"],
@@ -194,6 +199,7 @@ def test_a_following_momentum_stays_at_its_present_value():
     assert optimizer.schedules == {"momentum": rw.Linear(0.5, 0.0, 4)}
 
 
+@everywhere
 def test_the_suggestion_trains():
     model = line(keras.optimizers.SGD(momentum=0.5))
     y = X.sum(1) + RNG.normal(size=200).astype("float32")
@@ -253,6 +259,7 @@ def test_the_score_is_what_evaluate_says_and_leaves_metrics_alone():
 SIDES = np.array([[2.0, 0.0], [0.0, 1.0]], "float32")  # of a line over it, the mean squared error curves by 4 and 1
 
 
+@everywhere
 @pytest.mark.parametrize(
     ("optimizer", "expected"),
     [
@@ -274,6 +281,7 @@ def test_the_ceiling_of_a_quadratic(optimizer, expected):
         assert measured(model, [batch]).rate == pytest.approx(2 / (gain * preconditioned), rel=1e-3)
 
 
+@everywhere
 def test_there_is_no_ceiling_where_a_backend_differentiates_wrongly():
     model = classifier("sgd")
     batch = tuple(map(keras.ops.convert_to_tensor, (X, Y)))
@@ -334,6 +342,73 @@ def test_a_tenth_is_kept_aside_and_epochs_are_shuffled_by_the_seed():
         assert len(next(epochs[0])) == 4
 
 
+def test_batches_of_a_stream_are_kept_aside_from_all_over():
+    held_out = feed([(np.full(4, i), np.zeros(4)) for i in range(30)]).keep_aside(100)
+    assert [int(x[0]) for x, _ in held_out] == [5, 15, 25]
+
+
+def test_how_many_batches_there_are_is_known_once_the_end_was_seen():
+    for held_out in (None, feed(halves)):
+        trainable = KerasTrainable(line("sgd"), feed(halves), held_out)
+        assert trainable.epoch is None
+        trainable.prepare(20)
+        trainable.start(0)
+        for _ in range(11):
+            trainable.step(0.1)
+        trainable.restore()
+        assert trainable.epoch == 10
+
+
+@pytest.mark.parametrize(
+    "held_out",
+    [
+        [X[:40], Y[:40]],
+        (X[:40], Y[:40]),
+        [(X[:20], Y[:20]), (X[20:40], Y[20:40])],
+        lambda: iter([(X[:40], Y[:40])]),
+    ],
+    ids=["list of arrays", "tuple", "list of batches", "function"],
+)
+def test_held_out_batches_come_in_each_form(held_out):
+    inputs, targets = (np.concatenate(parts) for parts in zip(*_held_out(held_out, 16).every(), strict=True))
+    assert np.array_equal(inputs, X[:40])
+    assert np.array_equal(targets, Y[:40])
+
+
+def test_examples_per_update_are_those_of_most_updates():
+    batches = [(X[:8], Y[:8]), *((X[i : i + 20], Y[i : i + 20]) for i in range(0, 100, 20))]
+    trainable = KerasTrainable(line("sgd"), feed(batches))
+    trainable.start(0)
+    for _ in range(4):
+        trainable.step(0.1)
+    trainable.restore()
+    assert examples(batches[0]) == 8
+    assert trainable.valid_for["examples_per_update"] == 20
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        (lambda: keras.optimizers.SGD(momentum=0.9), {"optimizer": "SGD", "weight_decay": [0.0], "momentum": 0.9}),
+        (
+            lambda: keras.optimizers.AdamW(weight_decay=0.1, beta_1=0.8),
+            {"optimizer": "AdamW", "weight_decay": [0.1], "betas": [0.8, 0.999]},
+        ),
+    ],
+)
+def test_what_it_is_valid_for_is_said(optimizer, expected):
+    found = KerasTrainable(line(optimizer()), feed(X, Y)).valid_for
+    assert found == {**expected, "ratios": {"learning_rate": 1.0}, "engine": "one by one"}
+
+
+@everywhere
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="other backends cannot write into a tensor")
+def test_a_model_that_writes_into_its_input_does_not_reach_the_batches():
+    batch = np.zeros(3, "float32")
+    tensors(batch).add_(1.0)
+    assert batch.tolist() == [0.0] * 3
+
+
 def test_of_long_data_only_what_is_needed_is_kept_and_held_out():
     asked = []
     stream = feed(lambda: (asked.append(i) or np.full(4, i) for i in range(10_000)))
@@ -367,14 +442,18 @@ def unbuildable():
         (lambda: keras.Sequential([keras.Input((6,)), keras.layers.Dense(1)]), (X, Y), "is not compiled"),
         (lambda: "model", (X, Y), "must be a keras.Model, got str"),
         (frozen, (X, Y), "every weight of the model is frozen"),
-        (unbuildable, (X, Y), "to call it on the first batch raised TypeError: .*cannot be called. Call it"),
+        pytest.param(
+            unbuildable,
+            (X, Y),
+            "to call it on the first batch raised TypeError: .*cannot be called. Call it",
+            marks=everywhere,
+        ),
         (lambda: line("sgd"), (X[:0], Y[:0]), "x is empty. Give at least two batches"),
         (lambda: line("sgd"), (X[:20], Y[:20]), "x has one batch only, as batches hold 32 examples"),
         (lambda: line("sgd"), (X, Y[:-1]), "the same number of examples, got 199, 200"),
         (lambda: line("sgd"), (lambda: iter(()),), "x is empty"),
         (lambda: line("sgd"), (lambda: iter([(X, Y)]),), "x has one batch only"),
         (lambda: line("sgd"), (halves(),), "x is an iterator"),
-        (lambda: line("sgd"), ([(X, Y), (X, Y)],), "x is a list of batches"),
         (lambda: line("sgd"), (halves, Y), "y belongs to arrays"),
         (lambda: line("sgd"), (3.0, Y), "x must be arrays, a dataset"),
     ],

@@ -23,7 +23,7 @@ class Feed(Protocol):
     """Batches as ``train_step`` takes them: x, ``(x, y)`` or ``(x, y, sample_weight)``.
 
     Args:
-        length: How many there are in a pass; None if that is not known.
+        length: How many there are in a pass; None as long as that is not known.
     """
 
     length: int | None
@@ -49,8 +49,8 @@ def feed(
 
     Args:
         x: Arrays (numpy, tensors of any framework, pandas; also in lists, tuples and dicts), a ``tf.data.Dataset``, a
-            ``keras.utils.PyDataset``, another iterable of batches that begins anew each time, such as torch's
-            ``DataLoader``, a function that returns such an iterable, or a ``Lookahead``.
+            ``keras.utils.PyDataset``, a list of batches, which are tuples, another iterable of batches that begins anew
+            each time, such as torch's ``DataLoader``, a function that returns such an iterable, or a ``Lookahead``.
         y: Targets, with arrays alone.
         sample_weight: Weights of examples, with arrays alone.
         batch_size: With arrays alone.
@@ -65,9 +65,7 @@ def feed(
     begin = _beginning(x, name)
     if begin is None:
         if y is None and isinstance(x, list) and x and all(isinstance(part, tuple) for part in x):
-            raise FinderError(
-                f"find_lr: {name} is a list of batches. Give a function that returns it: lambda: batches."
-            )
+            return Stream(lambda: iter(x), class_weight, name, len(x))
         return Arrays(_packed(x, y, sample_weight), batch_size, class_weight, name)
     for given, what in ((y, "y"), (sample_weight, "sample_weight="), (batch_size, "batch_size=")):
         if given is not None:
@@ -156,7 +154,11 @@ class Stream:
             pass
         too_few(len(self._kept), self._name)
         self._parted, count = True, aside(len(self._kept))
-        held_out, self._kept = self._kept[-count:], self._kept[:-count]
+        chosen = {
+            (2 * i + 1) * len(self._kept) // (2 * count) for i in range(count)
+        }  # from all over, as data is sorted
+        held_out = [self._kept[i] for i in sorted(chosen)]
+        self._kept = [batch for i, batch in enumerate(self._kept) if i not in chosen]
         return held_out
 
     def epochs(self, seed: int) -> Iterator[Any]:
@@ -179,6 +181,7 @@ class Stream:
         while len(self._kept) <= i:
             batch = next(self._coming, self)
             if batch is self:
+                self.length = len(self._kept)
                 return False
             self._kept.append(batch)
         return True
@@ -208,6 +211,8 @@ def tensors(batch: Any) -> Any:
 
 
 def _tensor(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):  # torch's tensor would be the same memory, into which a model may write
+        leaf = leaf.copy()
     return keras.ops.convert_to_tensor(leaf) if hasattr(leaf, "shape") else leaf
 
 

@@ -7,6 +7,7 @@ back, so that nothing that was compiled for training is compiled again.
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -56,9 +57,9 @@ def find_lr(
 
     Args:
         model: A compiled ``keras.Model``. Its ``train_step`` and ``test_step`` must report ``"loss"``.
-        x: Arrays, also in lists and dicts; a ``tf.data.Dataset``, a ``keras.utils.PyDataset`` or another iterable of
-            batches; or a function that returns one. Not an iterator, which would be used up: wrap that in
-            ``ratewise.finder.Lookahead``.
+        x: Arrays, also in lists and dicts; a ``tf.data.Dataset``, a ``keras.utils.PyDataset``, a list of batches, which
+            are tuples, or another iterable of batches; or a function that returns one. Not an iterator, which would be
+            used up: wrap that in ``ratewise.finder.Lookahead``.
         y: Targets, with arrays.
         sample_weight: Weights of examples, with arrays.
         class_weight: Weight of each class, as in ``fit``; held-out batches are weighted only if they are a part of x.
@@ -67,7 +68,7 @@ def find_lr(
         schedule: What the training will follow, a Ratewise schedule; by default what the optimizer follows now, if
             that is a ``ratewise.keras.Schedule`` with an end, and then only what is left of it; else a constant rate.
         horizon: Updates of the training, or its ``Horizon``; by default those of the schedule, or 400.
-        held_out: ``(x, y)``, ``(x, y, sample_weight)`` or a dataset, to score on. By default a tenth of x.
+        held_out: ``(x, y)``, ``(x, y, sample_weight)``, or batches as for x, to score on. By default a tenth of x.
         low: Lowest rate that may be tried, above 0.
         high: Highest.
         steps: Updates of a candidate in a probe, by default an eighth of the horizon and at least 50; in a range test
@@ -122,7 +123,7 @@ class KerasTrainable:
         self._steps: Steps | None = None
         self._stream: Iterator[Any] = iter(())
         self._spent = {"updates": 0, "batches": 0, "products": 0}
-        self._circumstances = self._found()
+        self._circumstances, self._sizes = self._found(), Counter[int]()
 
     @property
     def planned(self) -> tuple[Any, int, int] | None:
@@ -143,8 +144,9 @@ class KerasTrainable:
 
     @property
     def valid_for(self) -> dict[str, Any]:
-        """Optimizer, weight decay, examples per update, and at which update it stands."""
-        return dict(self._circumstances)
+        """Optimizer, its hyperparameters, the usual examples per update, and at which update it stands."""
+        usual = [size * self._accumulation for size, _ in self._sizes.most_common(1)]
+        return self._circumstances | ({"examples_per_update": usual[0]} if usual else {})
 
     def prepare(self, updates: int) -> None:
         """Keep a tenth of the batches aside, if no held-out ones were given."""
@@ -240,7 +242,7 @@ class KerasTrainable:
     def _next(self) -> Any:
         batch = tensors(next(self._stream))
         self._spent["batches"] += 1
-        self._circumstances.setdefault("examples_per_update", examples(batch) * self._accumulation)
+        self._sizes[examples(batch)] += 1
         return batch
 
     def _said(self, make: Callable[[Any], float], batch: Any, rate: float | None = None) -> float:
@@ -254,11 +256,17 @@ class KerasTrainable:
             raise FinderError(f"find_lr: {where} raised {_named(error)} Everything is as it was before.") from error
 
     def _found(self) -> dict[str, Any]:
-        t = attach.updates(self._optimizer)
-        found = {
-            "optimizer": type(self._optimizer).__name__,
-            "weight_decay": float(self._optimizer.weight_decay or 0.0),
+        optimizer, t = self._optimizer, attach.updates(self._optimizer)
+        found: dict[str, Any] = {
+            "optimizer": type(optimizer).__name__,
+            "weight_decay": [float(optimizer.weight_decay or 0.0)],
+            "ratios": {"learning_rate": 1.0},
+            "engine": "one by one",
         }
+        if hasattr(optimizer, "momentum"):
+            found["momentum"] = float(optimizer.momentum)
+        elif hasattr(optimizer, "beta_1") and hasattr(optimizer, "beta_2"):
+            found["betas"] = [float(optimizer.beta_1), float(optimizer.beta_2)]
         return found | ({"at_update": t} if t else {})
 
 
@@ -284,7 +292,9 @@ def _check(model: Any) -> None:
 
 
 def _held_out(held_out: Any, batch_size: int | None) -> Feed:
-    """The batches to score on: arrays come as a tuple, as in ``fit(validation_data=...)``."""
+    """The batches to score on: arrays come as a tuple or list, as in ``fit(validation_data=...)``."""
+    if isinstance(held_out, list) and not all(isinstance(part, tuple) for part in held_out):
+        held_out = tuple(held_out)
     x, y, sample_weight = (*held_out, None, None)[:3] if isinstance(held_out, tuple) else (held_out, None, None)
     if isinstance(held_out, tuple) and not 1 <= len(held_out) <= 3:
         raise FinderError(
