@@ -32,7 +32,7 @@ import torch
 from finder_truth import SCHEDULE, Search, Truth
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from ratewise.finder.finding import exponent
+from ratewise.finder.finding import BASE, PER_DOUBLING, exponent
 from ratewise.finder.trials import located
 from ratewise.torch import find_lr
 from ratewise.torch.engine import LOSSES
@@ -212,7 +212,7 @@ def scored(results: dict[str, Any]) -> list[dict[str, Any]]:
         suggestions: dict[str, list[float | None]] = {
             "probe": [corrected(p, constants) for p in case["probes"]],
             "probe, not corrected": [p["rate"] for p in case["probes"]],
-            "probe, as shipped": [p["suggestion"] for p in case["probes"]],
+            "probe, as shipped": [corrected(p, (BASE, PER_DOUBLING)) for p in case["probes"]],
             **{name: [p["rules"][name] for p in case["probes"]] for name in ("valley", "slide", "minimum", "steep")},
             "torch-lr-finder": entry["torch-lr-finder"],
             "lightning": entry["lightning"],
@@ -282,7 +282,13 @@ def beaten(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(
             f"- Against {RULES[name]}: nearer to the best rate on {nearer} of {len(pairs)} pairs, less lost on {closer}"
         )
-    return lines
+    pairs = sorted({row["pair"] for row in rows})
+    all_at_once = 0
+    for pair in pairs:
+        mine = [row for row in rows if row["pair"] == pair]
+        lost = [statistics.fmean(min(r["finders"][n]["regret"], 99) for r in mine) for n in ("probe", *PEERS)]
+        all_at_once += lost[0] < min(lost[1:])
+    return [*lines, f"- Against the best of the six on each pair, chosen afterwards: less lost on {all_at_once}"]
 
 
 def _far(off: float | None) -> float:

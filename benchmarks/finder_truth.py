@@ -186,8 +186,13 @@ class Search:
         return {name: p.detach().numpy() for name, p in self.task.model().named_parameters()}
 
     def truth(self, horizon: int, seeds: int, octaves: int = 12, per_octave: int = 2) -> Truth:
-        """Search rates of twelve octaves, two to an octave, with as many seeds; a rate takes one batch of memory."""
-        rates = [2.0 ** (self.low + i / per_octave) for i in range(octaves * per_octave)]
+        """Search rates over so many octaves with so many seeds, and three far below, which hardly train."""
+        far = [2.0 ** (self.low - below) for below in (12, 8, 4)]
+        return self.trained(
+            [*far, *(2.0 ** (self.low + i / per_octave) for i in range(octaves * per_octave))], horizon, seeds
+        )
+
+    def trained(self, rates: list[float], horizon: int, seeds: int) -> Truth:
         rows = jnp.asarray([[rate * part for part in compressed(SCHEDULE, horizon, horizon)] for rate in rates])
         values = [self.initial(seed) for seed in range(seeds)]
         orders = jnp.asarray(np.stack([self.task.order(seed, horizon) for seed in range(seeds)]).astype("int32"))

@@ -116,7 +116,7 @@ def judged(
     return Finding(low, high, suggestion, ceiling, reason, curve, rules, cost, valid_for, stable)
 
 
-BASE, PER_DOUBLING = 0.08, 0.13
+BASE, PER_DOUBLING = 0.06, 0.13
 """Of the horizon correction, fitted on measured data by ``benchmarks/finder.py``; see docs/finder.md."""
 
 
@@ -134,7 +134,7 @@ def exponent(epochs: float | None, base: float = BASE, per_doubling: float = PER
         per_doubling: For every doubling of that.
 
     >>> exponent(1), round(exponent(8), 2), exponent(1000)
-    (0.08, 0.47, 1.0)
+    (0.06, 0.45, 1.0)
     """
     return min(max(base + per_doubling * math.log2(max(epochs or 1.0, 1.0)), 0.0), 1.0)
 
