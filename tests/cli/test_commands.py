@@ -157,7 +157,8 @@ def test_report_shows_what_compare_found(typed):
         (["show", "Cosine(0.1, 0.0, 100).warmup(50)", "--steps", "100"], 2, "need 50 + 100 = 150 updates"),
         (["show", "__import__('os').system('true')"], 2, "parse:"),
         (["show", "Constant(1e999)"], 2, "Constant: value must be a finite number, got inf"),
-        (["show", "Constant(0.1, 9)", "--png", "/proc/no/curve.png"], 1, "/proc/no: No such file"),
+        (["show", "Constant(0.1, 9)", "--png", "/proc/no/curve.png"], 1, "/proc/no/curve.png: No such file"),
+        (["show", "Constant(0.1, 9)", "--png", "curve.jpg"], 2, "it writes PNG, got curve.jpg. Write curve.png."),
         (["report", "digits"], 1, "no such file. Run `ratewise compare` first."),
         (["compare", "wine", "-s", "cosine", "-s", "fixed", *QUICK, "--store", "."], 1, "is a folder"),
     ],
@@ -205,6 +206,35 @@ def test_a_reader_that_stops_early_is_no_error():
     command = f"{sys.executable} -c 'from ratewise.cli.main import main; main()' list | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env={**os.environ})
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_output_that_cannot_take_every_character_gets_plain_ones(encoding):
+    command = [sys.executable, "-c", "from ratewise.cli.main import main; main()", "show", "Cosine(0.1, 0.0, 300)"]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = done.stdout.decode(encoding)
+    corner, stroke = ("└", "⠤") if encoding == "utf-8" else ("+", "'")
+    assert corner in shown
+    assert stroke in shown
+    assert "?" not in shown
+
+
+def test_a_plain_character_is_as_wide_as_the_one_that_it_stands_for():
+    from ratewise.cli import plain
+    from ratewise.finder.drawn import MARKS
+
+    for character in (*MARKS.values(), *"│┊─└┬●×≥–−", *map(chr, range(0x2801, 0x2900))):
+        (one,) = plain._ascii(character)
+        assert one.isascii()
+        assert one not in "? "
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stdout_or_stderr_is_no_error(closed):
+    command = f"{sys.executable} -c 'from ratewise.cli.main import main; main()' list {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_help_loads_no_framework():

@@ -1,11 +1,18 @@
 """``ratewise find``: a drawing, a table and code on stdout; one line for a mistake."""
 
 import json
+import math
 import os
+import re
+from pathlib import Path
 
 import pytest
 
+from ratewise.cli import screens
 from ratewise.cli.main import run
+from ratewise.core.shapes import Constant
+from ratewise.finder import Curve, Finding, Trials, drawn, judged, ramp, weighed
+from ratewise.lab.strategy import Strategy
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +50,8 @@ task = Task("loud", data=(rng.normal(size=(200, 2)), rng.integers(0, 2, 200)), m
 breaks = Task("breaks", data=(rng.normal(size=(200, 2)), rng.integers(0, 2, 200)), model=lambda: Breaks(2, 2))
 frozen = Task("frozen", data=(rng.normal(size=(200, 2)), rng.integers(0, 2, 200)), model=cold)
 tiny = Task("tiny", data=(rng.normal(size=(10, 2)), rng.integers(0, 2, 10)), model=model)
+def gone(): raise KeyError("gone")
+lost = Task("lost", data=gone, model=model)
 keras = Task("keras", data=(rng.normal(size=(10, 2)), rng.integers(0, 2, 10)), model=None)
 """
 
@@ -84,7 +93,6 @@ def test_the_code_trains_at_the_suggested_rate(typed):
 def test_json_is_the_finding_alone(typed):
     from ratewise import linear_decay
     from ratewise.lab.find import find
-    from ratewise.lab.strategy import Strategy
 
     status, out, err = typed(*QUICK, "--json")
     assert (status, err) == (0, "")
@@ -130,11 +138,11 @@ def test_a_range_test_takes_its_own_number_of_updates(typed):
 
 
 def test_a_finding_that_declines_has_status_1_and_its_reason_as_data(typed):
-    status, out, err = typed(*QUICK, "--high", "1e-6")
+    status, out, err = typed(*QUICK, "--high", "1e-5")
     assert (status, err) == (1, "")
     assert "suggestion" not in out.split("rule  ")[0]
     assert "import ratewise" not in out
-    status, out, err = typed(*QUICK, "--high", "1e-6", "--json")
+    status, out, err = typed(*QUICK, "--high", "1e-5", "--json")
     found = json.loads(out)
     assert (status, err, found["suggestion"]) == (1, "", None)
     assert found["reason"]
@@ -182,6 +190,10 @@ def test_what_a_task_file_prints_does_not_spoil_the_json(typed, mine):
         (["mine.py:frozen"], 1, "Task 'frozen': the model has no parameters to train"),
         (["mine.py:tiny"], 2, "has one batch only"),
         (["mine.py:keras"], 1, "engine 'torch' needs model="),
+        (["mine.py:lost"], 1, "Task 'lost': its data raised KeyError: 'gone'"),
+        (["wine", "--steps", "1000000000"], 2, "Invalid value for '--steps'"),
+        (["wine", "--method", "range", "--steps", "1000000000"], 2, "Invalid value for '--steps'"),
+        (["wine", "--png", "wine.jpg"], 2, "it writes PNG, got wine.jpg. Write wine.png."),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr(typed, mine, arguments, status, message):
@@ -191,9 +203,79 @@ def test_a_mistake_is_one_line_on_stderr(typed, mine, arguments, status, message
     assert (found, out, len(lines)) == (status, "", 1)
 
 
-def test_a_picture_that_cannot_be_written_is_one_line(typed):
-    status, _, err = typed(*QUICK, "--png", "/proc/no/find.png")
-    assert (status, err) == (1, "ratewise: /proc/no: No such file or directory.\n")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--png", "/proc/no/find.png"], "ratewise: /proc/no/find.png: No such file or directory."),
+        (["--png", "mine.py/find.png"], "ratewise: mine.py/find.png: Not a directory."),
+        (["--method", "prob"], "Did you mean 'probe'?"),
+        (["--low", "1", "--high", "0.1"], "low must be above 0 and below high"),
+        (["--method", "range", "--steps", "3"], "steps must be an integer of at least 20, got 3"),
+    ],
+)
+def test_what_needs_no_task_is_checked_before_one_is_loaded(typed, mine, monkeypatch, arguments, message):
+    monkeypatch.setattr("ratewise.lab.find.load", lambda _: pytest.fail("a task was loaded"))
+    status, out, err = typed("wine", *arguments)
+    assert status in (1, 2)
+    assert message in err
+    assert (out, len(err.splitlines())) == ("", 1)
+
+
+def _probed(scores: list[tuple[float, ...]], untrained: tuple[float, ...], stopped: str = "") -> Finding:
+    rates = tuple(0.01 * 2.0**k for k in range(len(scores)))
+    return weighed(Trials(rates, tuple(scores), untrained, 50, 400, stopped), {}, {"updates": 9}, {"horizon": 400})
+
+
+def _swept(losses: list[float], stopped: str = "") -> Finding:
+    return judged(Curve(tuple(ramp(1e-6, 1.0, 60)[: len(losses)]), tuple(losses), 60, stopped), {"updates": 9}, {})
+
+
+NAN = math.nan
+REFUSALS = {
+    "nan": _probed([], (NAN, NAN)),
+    "all diverged": _probed([(NAN, NAN)] * 4, (1.0, 1.0), "low"),
+    "no signal": _probed([(1.0, 1.1)] * 4, (1.0, 1.0)),
+    "at the end": _probed([(0.1 * k, 0.1 * k) for k in range(1, 5)], (1.0, 1.0), "low"),
+    "seeds disagree": _probed([(0.1, 0.5), *[(0.5, 0.5)] * 6, (0.5, 0.1)], (9.0, 9.0)),
+    "range: nan": _swept([NAN], "not finite"),
+    "range: at once": _swept([1.0, 9.0, 99.0], "diverged"),
+    "range: flat": _swept([1.0] * 60),
+    "range: noisy": _swept([1.0, 2.0] * 30),
+    "range: still falling": _swept([1.0 - 0.01 * i for i in range(60)]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_reason_advises_only_what_the_command_has(name):
+    finding = REFUSALS[name]
+    assert finding.suggestion is None
+    method = "range" if name.startswith("range") else "probe"
+    reason = screens.told(finding, method).reason
+    known = {"low", "high", "seeds", "steps"}
+    assert {*re.findall(r"--([a-z_]+)", reason)} <= known
+    assert not re.search(r"\w=", reason)
+    assert reason[:40] == finding.reason[:40]  # what was measured stays
+    assert reason.endswith(".")
+
+
+def test_an_option_that_the_command_lacks_is_left_out_with_its_clause():
+    finding = REFUSALS["nan"]
+    for reason, expected in (
+        ("Bad. Use other= things. Give low=0.1.", "Bad. Give --low 0.1."),
+        ("Usual: give other=. More seeds= help.", "Usual. More --seeds help."),
+    ):
+        changed = Finding(None, None, None, None, reason, finding.curve, {}, {}, {})
+        assert screens.told(changed, "probe").reason == expected
+
+
+def test_where_nothing_was_measured_there_is_neither_table_nor_share(capsys):
+    finding = weighed(
+        Trials((), (), (NAN,), 50, 400), {"valley": None, "slide": None}, {"updates": 4}, {"horizon": 400}
+    )
+    screens.show_finding(finding, Strategy("a", "sgd", Constant(1.0)), "torch")
+    out = capsys.readouterr().out
+    assert "valley" not in out
+    assert "cost: 4 updates\n" in out
 
 
 def test_an_interruption_promises_nothing(typed, monkeypatch):
@@ -209,15 +291,34 @@ def test_an_interruption_promises_nothing(typed, monkeypatch):
 def test_the_help_shows_an_example(typed):
     status, out, _ = typed("--help")
     assert status == 0
-    assert "Example: ratewise find digits" in out
+    examples = [line.strip() for line in out.splitlines() if "Example: " in line]
+    assert examples[0] == "Example: ratewise find digits --optimizer adam"
+    assert examples[1].endswith("--png a.png")
 
 
-def test_a_narrow_terminal_gets_narrow_lines(typed, monkeypatch):
+def test_a_narrow_terminal_gets_narrow_lines_and_a_word_while_it_waits(typed, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # what makes rich take a stream for a terminal
-    monkeypatch.setenv("COLUMNS", "50")
-    status, out, _ = typed(*QUICK)
+    monkeypatch.setenv("COLUMNS", "40")
+    status, out, err = typed(*QUICK)
     shown = out.split("import ratewise.torch")[0].splitlines()
     assert status == 0
-    assert any(line.split() == ["rule", "rate", "octaves", "away"] for line in shown)
+    assert any(line.split() == ["rule", "rate", "octaves"] for line in shown)
     assert "\x1b" not in out
-    assert all(len(line) <= 50 for line in shown if line[:1] not in tuple("▲├◆┃●×"))
+    assert all(len(line) <= 40 for line in shown)
+    assert (err.count("\n"), err.split(",")[0]) == (1, "trying rates on wine")
+
+
+def _form(shown: str) -> list[str]:
+    """What every finding is printed with, in order and without its numbers: marks, rules, cost, circumstances."""
+    known = (*"▲▽◆●┃", "├─┤ ", "rule ", *drawn.SOURCES, "cost:", "valid for:")
+    lines = [line for line in shown.splitlines() if line.startswith(known)]
+    return [re.sub(r"\d[\d.]*", "N", line) if line[0] in "▲▽├◆●┃" else line.split(" ")[0] for line in lines]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/finder.md"])
+def test_what_the_pages_show_has_the_form_of_what_is_printed(typed, page):
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    shown = text.split("ratewise find digits\n```\n\n```\n")[1].split("\n```")[0]
+    form = _form(typed(*QUICK)[1])
+    assert len(form) == 6 + 1 + 7 + 2
+    assert _form(shown) == form

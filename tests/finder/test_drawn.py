@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 from ratewise.errors import ScheduleError
 from ratewise.finder import Curve, Finding, Trials, judged, ramp, weighed
 from ratewise.finder.drawn import MARKS, Axis, compared, picture
+from ratewise.finder.trials import located
 
 nan = math.nan
 COST = {"updates": 700, "batches": 700}
@@ -18,12 +19,13 @@ def bowl(rate: float, best: float = 0.03) -> float:
 
 
 def probed(
-    best: float = 0.03, wall: float = 0.1, ceiling: float | None = 1.0, horizon: int = 400, start: float = 9.0
+    best: float = 0.03, wall: float = 0.1, ceiling: float | None = 1.0, horizon: int = 400, start: float = 9.0,
+    epochs: float | None = None,
 ) -> Finding:  # fmt: skip
     """A probe whose scores are lowest at ``best``, and diverge from ``wall`` on."""
     rates = [0.02 * 2.0**k for k in (-6, -3, -2, -1, 0, 1, 2, 3, 6)]
     scores = [tuple(bowl(rate, best) + noise if rate < wall else nan for noise in (0.0, 0.01, -0.01)) for rate in rates]
-    trials = Trials(tuple(rates), tuple(scores), (start,) * 3, 50, horizon)
+    trials = Trials(tuple(rates), tuple(scores), (start,) * 3, 50, horizon, epochs=epochs)
     return weighed(trials, {"minimum": 0.01, "valley": None}, COST, {"horizon": horizon}, ceiling)
 
 
@@ -64,7 +66,11 @@ def test_a_column_maps_back_to_its_rate_within_half_a_column(low, octaves, part,
 def test_every_mark_stands_at_the_column_of_its_rate(best, ceiling, width, horizon):
     finding = probed(best, ceiling=ceiling, horizon=horizon)
     line, axis = line_of_marks(finding, width)
-    at = {name: axis.column(getattr(finding, name)) for name in MARKS if getattr(finding, name) is not None}
+    marks = picture(finding).marks
+    assert {name: rate for name, rate in marks.items() if name != "best"} == {
+        name: getattr(finding, name) for name in MARKS if getattr(finding, name, None) is not None
+    }
+    at = {name: axis.column(marks[name]) for name in MARKS if name in marks}
     for i, (name, column) in enumerate(at.items()):
         if column not in list(at.values())[i + 1 :]:  # a later mark hides an earlier one
             assert line[column] == MARKS[name]
@@ -123,12 +129,42 @@ def test_diverged_rates_are_crosses_at_the_top_and_the_curve_ends_before_them():
 def test_the_names_below_have_the_numbers_of_the_finding():
     finding = probed()
     text = finding.plot()
-    assert f"▲   suggestion {finding.suggestion:.3g}\n" in text
+    best = located(finding.curve).rate
+    factor = finding.suggestion / best
+    assert f"▲   suggestion {finding.suggestion:.3g} = {best:.3g} × {factor:.2g}, for the longer run\n" in text
+    assert f"▽   best       {best:.3g}, of the short runs\n" in text
     assert f"├─┤ range      {finding.low:.3g} to {finding.high:.3g}\n" in text
     assert f"◆   stable     {finding.stable:.3g}, the largest rate that was seen to train\n" in text
     assert "┃   ceiling    1, above it curvature makes the first updates unstable\n" in text
     assert "●   candidate  7 rates, by held-out loss after 50 updates\n" in text
     assert " ".join(text.split()).endswith(finding.reason)
+
+
+def test_the_best_of_the_short_runs_stands_at_the_bottom_of_the_curve():
+    finding, width = probed(horizon=6400, epochs=8), 60
+    line, axis = line_of_marks(finding, width)
+    assert line.index("▲") < line.index("▽")
+    assert abs(line.index("▽") - axis.column(0.03)) <= 1
+
+
+def test_where_the_whole_run_is_a_short_run_the_suggestion_is_the_best():
+    text = probed(horizon=50).plot()
+    assert "▽" not in text
+    assert "×" not in next(line for line in text.splitlines() if line.startswith("▲"))
+
+
+def test_a_suggestion_that_is_held_below_what_trained_says_so():
+    finding = probed(best=0.3, wall=0.3, horizon=50)
+    assert finding.suggestion == 0.9 * finding.stable
+    assert f"▲   suggestion {finding.suggestion:.3g} = {finding.stable:.3g} × 0.9, below what trained" in finding.plot()
+
+
+@pytest.mark.parametrize("width", [16, 24, 40])
+def test_names_and_reason_are_filled_to_the_width_of_the_drawing(width):
+    lines = probed(horizon=6400, epochs=8).plot(width).splitlines()
+    margin = lines[0].index("┤") + 1
+    assert all(len(line) <= max(margin + width, 28) for line in lines)
+    assert any(line.startswith("▽") for line in lines)
 
 
 def test_what_is_not_known_is_neither_marked_nor_named():
@@ -165,7 +201,7 @@ def test_where_every_candidate_diverged_the_crosses_are_all_there_is():
     text = weighed(trials, {}, COST, {}).plot(40, 4)
     assert text.splitlines()[0].count("×") == 3
     assert "suggestion" not in text
-    assert " ".join(text.split()).endswith("if it diverges there too, check the data and the loss.")
+    assert " ".join(text.split()).endswith("check the data and the loss.")
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_finding_shows_its_candidates_its_range_and_its_marks():
     names = axes.get_legend_handles_labels()[1]
     assert names == [
         f"range {found.low:.3g} to {found.high:.3g}", f"suggestion {found.suggestion:.3g}",
-        f"stable {found.stable:.3g}", "ceiling 1", "diverged",
+        f"stable {found.stable:.3g}", "ceiling 1", "best of the short runs 0.08", "diverged",
     ]  # fmt: skip
     lines = {line.get_label(): line for line in axes.lines}
     assert list(lines[f"suggestion {found.suggestion:.3g}"].get_xdata()) == [found.suggestion] * 2
@@ -122,6 +122,7 @@ def test_a_finding_that_declines_is_drawn_with_its_reason():
     nothing = weighed(Trials((), (), (math.nan,) * 2, 50, 400), {}, {"updates": 0}, {})
     figure = draw.finding(nothing)
     assert figure.axes[0].get_title(loc="left").replace("\n", " ") == nothing.reason
+    assert not figure.axes[0].axison  # no axis that nothing was measured on
     assert png(figure).startswith(b"\x89PNG")
     flat = weighed(Trials((0.1, 0.2), ((1.0,), (1.0,)), (1.0,), 50, 400), {}, {"updates": 0}, {})
     assert png(draw.finding(flat)).startswith(b"\x89PNG")

@@ -30,7 +30,9 @@ def doctor(
     if there is a warning or an error.
 
     Example: ratewise doctor train.py
+
     Example: ratewise doctor "Cosine(0.1, 0.0, 90)" --steps 35000
+
     Example: ratewise doctor checkpoint.pt
     """
     from dataclasses import asdict

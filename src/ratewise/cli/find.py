@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+MOST = 1_000_000
+"""Updates of a run or a range test; more is a mistake, as the tasks of a command line are small."""
+
 
 def find(
     task: Annotated[str, typer.Argument(help="A built-in task (see: ratewise list) or path/to/file.py:name.")],
@@ -17,12 +20,15 @@ def find(
         str | None, typer.Option(metavar="EXPR", help="What the run will follow; linear decay by default.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Updates of the run, the task's own by default. Of a range test: 100.", min=1)
+        int | None,
+        typer.Option(help="Updates of the run, the task's own by default. Of a range test: 100.", min=1, max=MOST),
     ] = None,
     method: Annotated[str, typer.Option(help="probe (short copies of the run) or range (one rising rate).")] = "probe",
     low: Annotated[float, typer.Option(help="Lowest rate that may be tried.")] = 1e-7,
     high: Annotated[float, typer.Option(help="Highest.")] = 10.0,
-    seeds: Annotated[int, typer.Option(help="Orders of the batches that the best rates are tried on.", min=1)] = 3,
+    seeds: Annotated[
+        int, typer.Option(help="Orders of the batches that the best rates are tried on.", min=1, max=100)
+    ] = 3,
     seed: Annotated[int, typer.Option(help="Initial values, and the first order.", min=0)] = 0,
     engine: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
     png: Annotated[Path | None, typer.Option(help="Write the drawing as a picture.", dir_okay=False)] = None,
@@ -34,7 +40,8 @@ def find(
     rate can be suggested.
 
     Example: ratewise find digits --optimizer adam
-    Example: ratewise find my_task.py:task --schedule "one_cycle(1.0)" --steps 2000 --png find.png
+
+    Example: ratewise find my_task.py:task --schedule "wsd(1)" --png a.png
     """
     from ratewise.cli import screens
     from ratewise.core.parse import parse
@@ -51,18 +58,21 @@ def find(
     lr = default if schedule is None else parse(schedule)
     if not isinstance(lr, Schedule):
         raise ScheduleError(f"find: --schedule must have no rules, which wait for a metric, got {lr!r:.80}.")
+    if png is not None:
+        screens.check_picture(png)  # before the work
     strategy = Strategy("found", optimizer, lr, momentum=0.9 if optimizer == "sgd" else None)
     if engine == "keras":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
     settings = {"low": low, "high": high, "seeds": seeds, "seed": seed}
+    screens.announce(f"trying rates on {task}, which takes a few runs' time ...")
     with redirect_stdout(sys.stderr):  # what a task file prints is not data
         finding = find_on(task, strategy, steps, engine=engine, method=method, **settings)
     if as_json:
         print(json.dumps(finding.to_dict(), indent=2, allow_nan=False))
     else:
-        screens.show_finding(finding, strategy, engine)
+        screens.show_finding(screens.told(finding, method), strategy, engine)
     if png is not None:
         sys.stdout.flush()
-        screens.write_finding(finding, png)
+        screens.write_finding(screens.told(finding, method), png)
         print(f"picture: {png}", file=sys.stderr)
     raise typer.Exit(1 if finding.suggestion is None else 0)

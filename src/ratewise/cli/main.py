@@ -19,6 +19,7 @@ try:
 except ImportError:  # the program is installed with the core, its libraries with the extra "cli"
     sys.exit('ratewise: the command line is not installed. Run: pip install "ratewise[cli]".')
 
+from ratewise.cli import plain
 from ratewise.cli.doctor import doctor
 from ratewise.cli.export import export
 from ratewise.cli.find import find
@@ -51,6 +52,7 @@ StoreOption = Annotated[str, typer.Option("--store", help="File or database URL 
 def main() -> None:
     """Run the program; a user's mistake is one line on stderr, never a traceback."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends as Ctrl-C does
+    plain.prepare()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -169,6 +171,8 @@ def show(
     from ratewise.cli import screens
     from ratewise.core.parse import parse
 
+    if png is not None:
+        screens.check_picture(png)
     schedule = screens.settled(parse(expression), steps, err)
     steps = steps or math.ceil(schedule.steps)
     if png is not None:

@@ -3,24 +3,27 @@
 import math
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from ratewise.core.parse import parse
 from ratewise.core.recipes import RECIPES
 from ratewise.core.schedule import Schedule
-from ratewise.errors import ScheduleError
-from ratewise.finder import Finding, drawn
+from ratewise.errors import MissingDependency, ScheduleError
+from ratewise.finder import Finding, Trials, drawn
 from ratewise.lab.catalogue import CATALOGUE, strategy
 from ratewise.lab.strategy import Strategy
 
@@ -171,13 +174,19 @@ def show_result(result: dict[str, Any]) -> None:
     print(tables.text(result, console.width if console.is_terminal else None))
 
 
+def announce(what: str) -> None:
+    """Say on stderr what is being done; nothing when that is not a terminal."""
+    if Console(stderr=True).is_terminal:
+        print(what, file=sys.stderr, flush=True)
+
+
 def show_finding(finding: Finding, strategy: Strategy, engine: str) -> None:
     """Print the drawing, the reason, what the known rules say, the cost, and the code to paste."""
     console = _console()
     width = console.width if console.is_terminal else 80
-    said = re.sub(r"\b(low|high|seeds)=", r"--\1=", finding.reason)  # as this command takes them
-    print(replace(finding, reason=said).plot(min(max(width - 12, 16), 100)))
-    print("\n".join(["", *_rules(drawn.compared(finding), width)]))
+    print(finding.plot(min(max(width - 12, 16), 100)))
+    if any(finding.rules.values()):
+        print("\n".join(["", *_rules(drawn.compared(finding), width)]))
     print(f"\n{fill(_cost(finding), width)}")
     print(fill(f"valid for: {', '.join(_circumstances(finding.valid_for))}", width))
     if finding.suggestion is not None:
@@ -186,32 +195,60 @@ def show_finding(finding: Finding, strategy: Strategy, engine: str) -> None:
         print(f"\n{strategy.with_peak(float(f'{finding.suggestion:.3g}'), steps).code(engine, steps)}")
 
 
+_ADVICE = {
+    ": give longer probes with steps=, or more held_out= batches.": ". A run of more --steps has longer probes.",
+    "more seeds=, more held_out= batches, or longer probes with steps=": "more seeds=",
+    "larger batches, accumulation= or more steps=": "larger batches in the task, or more steps=",
+}
+"""What reasons advise a program, and what they advise here."""
+
+
+def told(finding: Finding, method: str) -> Finding:
+    """The finding with a reason that names the options of this command; what speaks of others is left out."""
+    known = {"low", "high", "seeds", "steps"} if method == "range" else {"low", "high", "seeds"}
+    reason, sentences = finding.reason, []
+    for words, here in _ADVICE.items():
+        reason = reason.replace(words, here)
+    for sentence in re.split(r"(?<=[.?!]) (?=[A-Z])", reason):
+        if known.issuperset(re.findall(r"\b([a-z_]+)=", sentence)):
+            sentences.append(sentence)
+        elif ": " in sentence:
+            sentences.append(f"{sentence.rpartition(': ')[0]}.")
+    words = re.sub(r"\b([a-z]+)=(?=\d)", r"--\1 ", " ".join(sentences))
+    return replace(finding, reason=re.sub(r"\b([a-z]+)=", r"--\1", words))
+
+
 def _rules(rows: list[drawn.Compared], width: int) -> list[str]:
     """What each known rule suggests, as a table; without its source where there is no room."""
-    table = [("rule", "from", "rate", "octaves away")]
+    table: list[tuple[str, ...]] = [("rule", "from", "rate", "octaves away")]
     for row in rows:
         rate = "–" if row.rate is None else f"{row.rate:.3g}"
         away = "–" if row.octaves is None else f"{row.octaves:+.1f}".replace("-", "−")
         table.append((row.rule, row.source, rate, away))
     if sum(max(map(len, column)) + 2 for column in zip(*table, strict=True)) > width:
-        table = [(row[0], "", *row[2:]) for row in table]
-    rule, source, number, octaves = (max(map(len, column)) for column in zip(*table, strict=True))
-    return [f"{a:<{rule}}  {b:<{source}}  {c:>{number}}  {d:>{octaves}}" for a, b, c, d in table]
+        table = [("rule", "rate", "octaves"), *((row[0], *row[2:]) for row in table[1:])]
+    names = len(table[0]) - 2
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(f"{cell:{'<' if i < names else '>'}{widths[i]}}" for i, cell in enumerate(row)) for row in table]
 
 
 def _cost(finding: Finding) -> str:
     updates, horizon = finding.cost["updates"], finding.valid_for.get("horizon")
-    runs = f", as many as {updates / horizon:.1f} runs of {horizon}" if type(horizon) is int else ""
-    engine = f"; candidates trained {finding.valid_for['engine']}" if runs and "engine" in finding.valid_for else ""
+    share = updates / horizon if type(horizon) is int else 0.0
+    runs = f", as many as {share:.1f} runs of {horizon}" if share >= 0.05 else ""
+    tried = isinstance(finding.curve, Trials) and finding.curve.rates and "engine" in finding.valid_for
+    engine = f"; candidates trained {finding.valid_for['engine']}" if tried else ""
     products = finding.cost.get("products")
-    curvature = f", and {products} products with the Hessian" if products else ""
+    curvature = f", and {products} product{'s' * (products != 1)} with the Hessian" if products else ""
     return f"cost: {updates} updates{runs}{curvature}{engine}"
 
 
 def _circumstances(valid_for: Mapping[str, Any]) -> Iterator[str]:
     """What the rate hangs on, in words; ratios and positions only where they say something."""
     for name, value in valid_for.items():
-        if name == "engine" or (name == "ratios" and len(value) < 2) or (name == "at_update" and not value):
+        if name == "engine" or value is None or (name == "ratios" and len(value) < 2):
+            continue
+        if name == "at_update" and not value:
             continue
         parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else [value]
         shown = " / ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
@@ -239,6 +276,21 @@ def write_png(schedule: Schedule, steps: int, path: Path) -> None:
     _write_figure(draw.curve(schedule, steps), path)
 
 
+def check_picture(path: Path) -> None:
+    """Raise before the work what would keep a picture from being written after it."""
+    if path.suffix.lower() not in ("", ".png"):
+        raise typer.BadParameter(f"it writes PNG, got {path}. Write {path.with_suffix('.png')}.", param_hint="--png")
+    if find_spec("matplotlib") is None:
+        raise MissingDependency("matplotlib", "plot", "--png")
+    if path.exists() and not path.is_file():  # a device or a pipe
+        return
+    folder = path.resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    with _named(path), tempfile.NamedTemporaryFile(dir=folder, prefix=f".{path.name}"):
+        pass
+
+
 def _write_figure(figure: Any, path: Path) -> None:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=144)
@@ -247,7 +299,21 @@ def _write_figure(figure: Any, path: Path) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file beside its place and move it there, so that no half of it is ever seen."""
-    path = path.resolve()  # a link stays a link
+    given, path = path, path.resolve()  # a link stays a link
+    with _named(given):
+        _written(path, data)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An error of the file system names the path as it was given."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _written(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():  # a device or a pipe: nothing to replace
         with path.open("wb") as file:
@@ -259,8 +325,6 @@ def _write(path: Path, data: bytes) -> None:
             file.write(data)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException as error:
+    except BaseException:
         os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(path)) from error
         raise

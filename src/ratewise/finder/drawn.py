@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ratewise.core.checks import whole
 from ratewise.core.text import braille
-from ratewise.finder.trials import Trials
+from ratewise.finder.trials import Trials, located
 
 if TYPE_CHECKING:
     from ratewise.finder.finding import Finding
 
-MARKS = {"low": "├", "high": "┤", "stable": "◆", "ceiling": "┃", "suggestion": "▲"}
+MARKS = {"low": "├", "high": "┤", "stable": "◆", "ceiling": "┃", "best": "▽", "suggestion": "▲"}
 """The character of each mark; where two fall on one column, the later is shown."""
 
 SOURCES = {
@@ -39,7 +39,8 @@ class Picture:
         points: ``(rate, loss)`` of everything that stayed finite, rising by rate; of a range test the smoothed loss.
         diverged: Rates that diverged.
         top: Losses above are cut off there, so that the fall can be seen.
-        marks: The rate of every mark of ``MARKS`` that is known, by name.
+        marks: The rate of every mark of ``MARKS`` that is known, by name; "best" is the best of the short runs, where
+            the suggestion for the whole run is another.
         loss: What the loss is, in words.
         separate: Whether every point is a measurement of its own, as in a probe.
     """
@@ -84,7 +85,10 @@ def picture(finding: "Finding") -> Picture:
     diverged = [rate for rate, loss in measured if not math.isfinite(loss)]
     if not isinstance(curve, Trials) and curve.stopped and not diverged:
         diverged = [curve.rates[-1]]
-    marks = {name: rate for name in MARKS if (rate := getattr(finding, name)) is not None}
+    marks = {name: rate for name in MARKS if (rate := getattr(finding, name, None)) is not None}
+    best = located(curve) if isinstance(curve, Trials) and finding.suggestion is not None else None
+    if best is not None and not math.isclose(best.rate, finding.suggestion or 0.0, rel_tol=0.005):
+        marks["best"] = best.rate
     if not points:
         return Picture((), tuple(diverged), 0.0, marks, words, probed)
     start = curve.start if isinstance(curve, Trials) else points[0][1]
@@ -137,7 +141,7 @@ def text(finding: "Finding", width: int = 64, height: int = 12) -> str:
     shown = picture(finding)
     columns, lines = max(whole("plot", "width", width), 16), max(whole("plot", "height", height), 2)
     if not shown.rates or len(shown.points) + len(shown.diverged) < 2:
-        return fill(finding.reason, max(columns, 40))
+        return fill(finding.reason, max(columns, 28))
     axis = Axis(shown.rates[0], shown.rates[-1], columns)
     labels = _labels(shown, lines)
     margin = max(map(len, labels.values()), default=0)
@@ -149,7 +153,9 @@ def text(finding: "Finding", width: int = 64, height: int = 12) -> str:
     drawn.append(f"{'':>{margin}}  {_numbers(ticks, columns)}".rstrip())
     if shown.marks:
         drawn.append(f"{'':>{margin}}  {_marks(shown, axis)}".rstrip())
-    return "\n".join([*drawn, "", *_legend(shown), "", fill(finding.reason, max(columns + margin + 2, 40))])
+    room = max(columns + margin + 2, 28)
+    named = [fill(line, room, subsequent_indent=" " * 15) for line in _legend(shown)]
+    return "\n".join([*drawn, "", *named, "", fill(finding.reason, room)])
 
 
 def _labels(shown: Picture, lines: int) -> dict[int, str]:
@@ -226,7 +232,9 @@ def _legend(shown: Picture) -> list[str]:
     marks = {name: f"{rate:.3g}" for name, rate in shown.marks.items()}
     named = []
     if "suggestion" in marks:
-        named.append(("▲", "suggestion", marks["suggestion"]))
+        named.append(("▲", "suggestion", marks["suggestion"] + _derived(shown)))
+    if "best" in marks:
+        named.append(("▽", "best", f"{marks['best']}, of the short runs"))
     if "low" in marks and "high" in marks:
         named.append(("├─┤", "range", f"{marks['low']} to {marks['high']}"))
     if "stable" in marks:
@@ -241,6 +249,16 @@ def _legend(shown: Picture) -> list[str]:
     if shown.separate and shown.points:
         named.append(("●", "candidate", f"{len(shown.points)} rates, by {shown.loss}"))
     return [f"{mark:<3} {name:<10} {what}" for mark, name, what in named]
+
+
+def _derived(shown: Picture) -> str:
+    """How the suggestion comes from the best of the short runs, where it is another."""
+    best, suggestion, stable = (shown.marks.get(name, 0.0) for name in ("best", "suggestion", "stable"))
+    if not best:
+        return ""
+    if math.isclose(suggestion, 0.9 * stable):
+        return f" = {stable:.3g} × 0.9, below what trained"
+    return f" = {best:.3g} × {suggestion / best:.2g}, for the longer run"
 
 
 class Compared(NamedTuple):

@@ -1,11 +1,13 @@
 """Finding a rate for a task: which model, data, loss and run, with the finder of the engine's framework."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from ratewise.core.horizon import Horizon
 from ratewise.errors import FinderError, TaskError, UnknownName, nearest
-from ratewise.finder import Finding
+from ratewise.finder import Finding, ramp
+from ratewise.finder.find import METHODS
 from ratewise.lab.loading import load
 from ratewise.lab.runs import ENGINES, engine_of, examined
 from ratewise.lab.strategy import Strategy
@@ -37,6 +39,7 @@ def find(
         >>> finding.low <= finding.suggestion <= finding.high
         True
     """
+    _check(method, steps, settings)  # before a framework is loaded, which takes longer
     if engine not in ENGINES:
         raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, ENGINES)}")
     task = load(task) if isinstance(task, str) else task
@@ -56,3 +59,14 @@ def find(
             raise
         raise TaskError(f"Task {task.name!r}: {error}") from error
     return found
+
+
+def _check(method: str, steps: int | None, settings: Mapping[str, Any]) -> None:
+    """What can be said of the settings without the task."""
+    if method not in METHODS:
+        raise FinderError(
+            f"find: method must be 'probe' or 'range', got {method!r:.40}.{nearest(str(method)[:40], METHODS)}"
+        )
+    ramp(
+        settings.get("low", 1e-7), settings.get("high", 10.0), steps if method == "range" and steps is not None else 100
+    )

@@ -107,7 +107,10 @@ def examined(task: Task, engine: str) -> str:
     """
     if task.reference in TASKS:  # ours are known to be right, and loading the framework here would only take time
         return task.fingerprint
+    part = "data"
     try:
+        _ = task.splits
+        part = "model"
         built: str = engine_of(task, engine).examine()
     except MissingDependency:
         raise
@@ -115,7 +118,7 @@ def examined(task: Task, engine: str) -> str:
         text = str(error)
         raise TaskError(text if text.startswith("Task ") else f"Task {task.name!r}: {text}") from error
     except Exception as error:
-        raise TaskError(f"Task {task.name!r}: its model raised {type(error).__name__}: {error}") from error
+        raise TaskError(f"Task {task.name!r}: its {part} raised {type(error).__name__}: {error}") from error
     return hashlib.sha256(f"{task.fingerprint} {built}".encode()).hexdigest()[:16]
 
 

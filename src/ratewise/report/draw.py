@@ -30,6 +30,7 @@ _LINES = (
     ("suggestion", COLOURS["reference"], "-"),
     ("stable", COLOURS["better"], "--"),
     ("ceiling", COLOURS["worse"], ":"),
+    ("best", COLOURS["diverged"], "-."),
 )
 """Marks of a finding that are lines."""
 
@@ -121,6 +122,10 @@ def finding(found: Finding) -> "Figure":
     """
     shown = picture(found)
     figure, (axes,) = _figure(7.2, 4.0)
+    axes.set_title(_plain("\n".join(wrap(found.reason, 92)[:4])), fontsize=9, loc="left")
+    if not shown.points and not shown.diverged:  # nothing was measured
+        axes.axis("off")
+        return figure
     if "low" in shown.marks and "high" in shown.marks:
         words = f"range {tables.number(shown.marks['low'])} to {tables.number(shown.marks['high'])}"
         axes.axvspan(
@@ -128,7 +133,8 @@ def finding(found: Finding) -> "Figure":
         )
     for name, colour, style in _LINES:
         if name in shown.marks:
-            words = f"{name} {tables.number(shown.marks[name])}"
+            label = "best of the short runs" if name == "best" else name
+            words = f"{label} {tables.number(shown.marks[name])}"
             axes.axvline(shown.marks[name], color=colour, linestyle=style, linewidth=1.6, label=words)
     rates, losses = [rate for rate, _ in shown.points], [loss for _, loss in shown.points]
     axes.plot(rates, losses, "o-" if shown.separate else "-", color="#22262b", markersize=5, linewidth=1.4)
@@ -142,9 +148,8 @@ def finding(found: Finding) -> "Figure":
     elif shown.low < shown.top:
         axes.set_ylim(shown.low - 0.05 * (shown.top - shown.low), shown.top + 0.05 * (shown.top - shown.low))
     axes.set(xscale="log", xlabel="rate" if not shown.separate else "peak rate", ylabel=shown.loss or "loss")
-    axes.set_title(_plain("\n".join(wrap(found.reason, 92)[:4])), fontsize=9, loc="left")
     if axes.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=8)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
