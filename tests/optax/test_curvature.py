@@ -14,6 +14,16 @@ from ratewise import linear_decay
 from ratewise.errors import FinderError
 from ratewise.finder.curvature import gain
 from ratewise.optax import ceiling, find_lr, inject
+from ratewise.optax.find import OptaxTrainable
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly_compiled():
+    """XLA optimizes little here, as these programs take longer to compile than to run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
 
 SHARP = jnp.array([[3.0, 1.0, 0.2], [1.0, 2.0, 0.1], [0.2, 0.1, 5.0]])
 BOWL = {"x": jnp.array([1e-3, 2e-3]), "y": jnp.array([3e-3])}
@@ -32,10 +42,9 @@ def grouped(rate):
 
 LINEAR = {
     "nesterov": partial(optax.sgd, momentum=0.9, nesterov=True),
-    "weight decay": lambda rate: optax.chain(optax.add_decayed_weights(2.0), optax.sgd(rate, momentum=0.9)),
     "decay apart": lambda rate: optax.chain(optax.trace(0.9), optax.add_decayed_weights(3.0), optax.scale(-rate)),
     "decay of some": lambda rate: optax.chain(
-        optax.masked(optax.add_decayed_weights(2.0), {"x": True, "y": False}), optax.sgd(rate)
+        optax.masked(optax.add_decayed_weights(2.0), {"x": True, "y": False}), optax.sgd(rate, momentum=0.9)
     ),
     "groups": grouped,
 }
@@ -158,6 +167,13 @@ def test_find_lr_reports_the_ceiling():
     finding = find_lr(loss, PARAMS, BATCHES, optax.adam, **options)
     assert finding.ceiling == pytest.approx(ceiling(loss, PARAMS, BATCHES, optax.adam).rate, rel=1e-3)
     assert find_lr(loss, PARAMS, BATCHES, optax.lion, **options).ceiling is None
+
+
+def test_on_a_cpu_the_ceiling_of_a_large_model_is_not_sought(monkeypatch):
+    trainable = OptaxTrainable(bowl, BOWL, [0.0, 0.0], optax.sgd)
+    assert trainable.ceiling(0) > 0
+    monkeypatch.setattr("ratewise.optax.find.LARGEST", 2)
+    assert (trainable.ceiling(0) is None) == (jax.default_backend() == "cpu")
 
 
 @jax.custom_vjp

@@ -9,6 +9,15 @@ from ratewise.errors import FinderError
 from ratewise.optax import find_lr
 from ratewise.optax.find import OptaxTrainable
 
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly_compiled():
+    """XLA optimizes little here, as these programs take longer to compile than to run."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 RNG = np.random.default_rng(0)
 INPUTS = RNG.normal(size=(240, 6)).astype("float32")
 TARGETS = (INPUTS @ RNG.normal(size=6)).astype("float32")

@@ -32,10 +32,17 @@ def source(batches: Any, name: str = "batches") -> Callable[[], Iterator[Any]]:
             f"find_lr: {name} is an iterator, and what the finder takes would be missing in training. Give the loader "
             "or a list; or write stream = ratewise.finder.Lookahead(iterator), train from stream and give it here."
         )
+    if isinstance(batches, tuple) and not hasattr(batches, "_fields") and any(hasattr(x, "shape") for x in batches):
+        raise FinderError(
+            f"find_lr: {name} is a tuple of arrays, which reads as one batch after the other. Give a list of batches: "
+            "[(x, y)]."
+        )
+    if callable(batches) and not isinstance(batches, Iterable):
+        return lambda: iter(batches())
     if not isinstance(batches, Iterable) or isinstance(batches, (str, Mapping)) or hasattr(batches, "shape"):
         raise FinderError(
-            f"find_lr: {name} must be a loader, a list of batches or another iterable, got {type(batches).__name__}. "
-            "One batch alone goes into a list, with others."
+            f"find_lr: {name} must be a loader, a list of batches, another iterable or a function that returns one, "
+            f"got {type(batches).__name__}. One batch alone goes into a list, with others."
         )
     return lambda: iter(_apart(batches))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ratewise.core.ruled import unruled
@@ -70,14 +71,27 @@ def driven(optimizer: Any, params: Any, opt_state: Any = None) -> Driven:
         make = lambda rate: optimizer(lambda count: rate)  # noqa: E731
         if not _alike(opt_state, _made(make, 1.0).init(params)):
             raise FinderError(_FOREIGN)
-    circumstances = {"optimizer": _name(optimizer), **_decay(optimizer, {})}
+    circumstances = {"optimizer": _name(optimizer), **_settings(optimizer, {}), "ratios": {"learning_rate": 1.0}}
     return Driven(fresh if opt_state is None else opt_state, partial(_updated, make), circumstances)
 
 
 def _updated(make: Callable[[Any], Any], rate: Any, gradients: Any, state: Any, params: Any, loss: Any) -> Any:
     """One update of the optimizer that ``make`` returns for the rate, weakly typed as a Python number is."""
-    optimizer = optax.with_extra_args_support(make(jnp.full_like(0.0, rate)))
-    return optimizer.update(gradients, state, params, value=loss)
+    try:
+        made = make(jnp.full_like(0.0, rate))
+    except jax.errors.JAXTypeError as error:
+        raise FinderError(
+            f"find_lr: optimizer(rate) raised {type(error).__name__}: JAX traces the rate, so that no other one "
+            "compiles anew. Do not convert it to a number nor ask for its value: lambda rate: optax.adam(rate)."
+        ) from error
+    optimizer = optax.with_extra_args_support(made)
+    return optimizer.update(gradients, state, params, **_extra(optimizer, loss))
+
+
+def _extra(optimizer: Any, loss: Any) -> dict[str, Any]:
+    """The loss as ``value``, where the transformation takes that."""
+    taken = inspect.signature(optimizer.update).parameters
+    return {"value": loss} if "value" in taken or any(p.kind is p.VAR_KEYWORD for p in taken.values()) else {}
 
 
 def _written(optimizer: Any, params: Any, opt_state: Any) -> Driven:
@@ -105,7 +119,8 @@ def _written(optimizer: Any, params: Any, opt_state: Any) -> Driven:
         )
 
     def update(rate: Any, gradients: Any, state: Any, params: Any, loss: Any) -> Any:
-        return optimizer.update(gradients, write(state, rate / highest, shown), params, value=loss)
+        written = write(state, rate / highest, shown)
+        return optimizer.update(gradients, written, params, **_extra(optimizer, loss))
 
     ratios = {label: value / highest for label, value in shown.items()}
     return Driven(state, update, {**_described(optimizer, held), "ratios": ratios}, _planned(optimizer, held))
@@ -121,7 +136,8 @@ def _shown(optimizer: Any, state: Any, params: Any) -> tuple[Any, dict[str, floa
     def at(state: Any, params: Any, kept: Any, ahead: Any) -> Any:
         """What the update there would use; all but the rates is left out in compiling."""
         nothing = jax.tree.map(jnp.zeros_like, params)
-        _, after = optimizer.update(nothing, _moved(state, kept, ahead), params, value=jnp.zeros(()))
+        extra = _extra(optimizer, jnp.zeros(()))
+        _, after = optimizer.update(nothing, _moved(state, kept, ahead), params, **extra)
         return rates(after)
 
     for kept, ahead in ((1, 0), *((kept, 2**k) for kept in (1, 0) for k in range(24))):
@@ -184,23 +200,55 @@ def _planned(optimizer: Any, held: list[Any]) -> tuple[Any, int, int] | None:
 
 
 def _described(optimizer: Any, held: list[Any]) -> dict[str, Any]:
-    """Name and weight decay of an optimizer with rates in its state, and where it stands."""
-    described: dict[str, Any] = {"optimizer": "inject" if isinstance(held[0], InjectState) else "inject_hyperparams"}
+    """Name and hyperparameters of an optimizer with rates in its state, and where it stands."""
+    first = held[0]
     if isinstance(optimizer, Injected):
-        described = {"optimizer": optimizer.plan.name, **_decay(optimizer.plan.factory, optimizer.plan.settings)}
-    if isinstance(held[0], InjectState):
-        described["at_update"] = int(held[0].count)
-    return described
+        plan = optimizer.plan
+        follows = plan.rates(first.count, first.scale, first.rules) if len(plan.schedules) > 1 else {}
+        described = {"optimizer": plan.name, **_settings(plan.factory, {**plan.settings, **follows})}
+    elif isinstance(first, InjectState):
+        described = {"optimizer": "inject"}
+    else:
+        inside: Mapping[str, Any] = {}
+        with suppress(TypeError):  # what optax' inject_hyperparams has kept of its arguments
+            inside = inspect.getclosurevars(optimizer.update).nonlocals
+        factory = inside.get("inner_factory")
+        described = {"optimizer": "inject_hyperparams" if factory is None else _name(factory)}
+        each = [_settings(factory, {**inside.get("other_hps", {}), **state.hyperparams}) for state in held]
+        described |= each[0]
+        decays = {value for settings in each for value in settings.get("weight_decay", ())}
+        if decays:
+            described["weight_decay"] = sorted(decays)
+    return described | ({"at_update": int(first.count)} if first.count > 0 else {})
 
 
-def _decay(factory: Any, settings: Mapping[str, Any]) -> dict[str, float]:
-    """The weight decay that is given, or that the function has by default."""
+def _settings(factory: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Weight decay, and momentum or betas, that are given, or that the function has by default."""
     known: Mapping[str, inspect.Parameter] = {}
-    with suppress(TypeError, ValueError):  # a builtin
+    with suppress(TypeError, ValueError):  # a builtin, or nothing
         known = inspect.signature(factory).parameters
-    default = known["weight_decay"].default if "weight_decay" in known else None
-    decay = settings.get("weight_decay", default)
-    return {"weight_decay": float(decay)} if isinstance(decay, (int, float)) else {}
+    values = {**{name: p.default for name, p in known.items() if p.default is not p.empty}, **given}
+    inner = factory.func if isinstance(factory, partial) else factory
+    if str(getattr(inner, "__module__", "")).startswith("optax."):
+        values.setdefault("weight_decay", 0.0)
+    if values.get("momentum", 0) is None:
+        values["momentum"] = 0.0
+    numbers = {name: _number(value) for name, value in values.items() if _is_number(value)}
+    found: dict[str, Any] = {"weight_decay": [numbers["weight_decay"]]} if "weight_decay" in numbers else {}
+    if "momentum" in numbers:
+        found["momentum"] = numbers["momentum"]
+    elif {"b1", "b2"} <= numbers.keys():
+        found["betas"] = [numbers["b1"], numbers["b2"]]
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, (jax.Array, np.ndarray)) and value.shape == ())
+
+
+def _number(value: Any) -> float:
+    """The number as it was written: 0.9, though float32 has 0.89999998."""
+    return float(value) if isinstance(value, (int, float)) else float(str(np.asarray(value)[()]))
 
 
 def _name(optimizer: Any) -> str:

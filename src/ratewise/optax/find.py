@@ -5,6 +5,7 @@ for one candidate and for five, and called from a Python loop: so batches may di
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,9 @@ from ratewise.optax.driven import driven
 WIDTH = 5
 """Candidates that train together: rows are filled up to so many, so that two programs do for a whole search."""
 
+LARGEST = 1_000_000
+"""Parameters up to which a search on a CPU seeks the ceiling: half a minute; 5 million take three minutes."""
+
 
 def find_lr(
     loss: Callable[..., Any], params: Any, batches: Any, optimizer: Any = optax.adam, *, opt_state: Any = None,
@@ -49,9 +53,9 @@ def find_lr(
             each update. JAX traces it, as under ``jit``.
         params: What is trained, in any tree whose leaves are arrays of floats: of flax, haiku, ``nnx.split``,
             ``eqx.partition``.
-        batches: A loader, list or other iterable that begins anew each time, of trees of arrays; they may differ in
-            shape, though each shape compiles anew. As many as are needed stay in memory. Not an iterator, which would
-            be used up: wrap that in ``ratewise.finder.Lookahead``.
+        batches: A loader, list or other iterable that begins anew each time, of trees of arrays, or a function that
+            returns one; batches may differ in shape, though each shape compiles anew. As many as are needed stay in
+            memory. Not an iterator, which would be used up: wrap that in ``ratewise.finder.Lookahead``.
         optimizer: A function of the rate, such as ``optax.sgd`` or ``partial(optax.adamw, weight_decay=0.1)``, that
             returns a transformation; or one whose rates are in its state, by ``ratewise.optax.inject`` or
             ``optax.inject_hyperparams``. Several rates in a state keep their present ratios, which
@@ -138,7 +142,8 @@ class OptaxTrainable:
             self._driven = driven(optimizer, _strong(params), _strong(opt_state))
             self._found = Carry(_strong(params), _strong(state), _strong(self._driven.state), jnp.array(True))
         self._stateful = state is not None
-        self._circumstances: dict[str, Any] = dict(self._driven.circumstances)
+        self._circumstances: dict[str, Any] = {**self._driven.circumstances, "engine": "one by one"}
+        self._sizes = Counter[int]()
         self._mapped: bool | None = None  # None as long as nobody tried
         self._spent = {"updates": 0, "batches": 0, "products": 0}
         self._memory = Memory([batches, held_out])
@@ -168,8 +173,9 @@ class OptaxTrainable:
 
     @property
     def valid_for(self) -> dict[str, Any]:
-        """Optimizer, weight decay, ratios, examples per update, and how candidates were trained."""
-        return dict(self._circumstances)
+        """Optimizer, its hyperparameters, ratios, the usual examples per update, and how candidates were trained."""
+        usual = [size for size, _ in self._sizes.most_common(1)]
+        return self._circumstances | ({"examples_per_update": usual[0]} if usual else {})
 
     def prepare(self, updates: int) -> None:
         """Keep batches for so many updates, and held-out ones, from one pass."""
@@ -221,7 +227,13 @@ class OptaxTrainable:
         return one_by_one(self, rows, seed)
 
     def ceiling(self, seed: int) -> float | None:
-        """Return the rate at which curvature makes training unstable; None if it cannot be told or there is none."""
+        """Return the rate at which curvature makes training unstable.
+
+        None if it cannot be told, if there is none, or if to tell it would take a CPU longer than the search.
+        """
+        size = sum(leaf.size for leaf in jax.tree.leaves(self._found.params))
+        if size > LARGEST and jax.default_backend() == "cpu":
+            return None
         try:
             found = self.curvature(seed)
         except RuntimeError:  # FinderError, or no memory for it
@@ -329,7 +341,7 @@ class OptaxTrainable:
     def _next(self) -> Any:
         batch = next(self._stream)
         self._spent["batches"] += 1
-        self._circumstances.setdefault("examples_per_update", examples(batch))
+        self._sizes[examples(batch)] += 1
         return batch
 
 
