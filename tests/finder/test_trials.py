@@ -336,6 +336,11 @@ def test_a_search_that_begins_far_too_low_is_not_lost_in_noise() -> None:
         assert found.suggestion == pytest.approx(2.0**-6, rel=0.5), found.reason
 
 
+def test_a_rate_that_almost_diverges_is_no_measure_of_the_noise() -> None:
+    calm = [(0.5, 0.51, 0.49), (0.1, 0.11, 0.12), (0.2, 0.2, 0.21)]
+    assert located(trials(*calm, (795.0, 7.8, 0.02))).error == located(trials(*calm, (1e6, 7.8, 0.02))).error < 0.01
+
+
 def test_with_one_seed_the_range_is_an_octave_to_either_side() -> None:
     found = finding(bowl(-3.0), seeds=1)
     assert (found.low, found.high) == pytest.approx((found.suggestion / 2, found.suggestion * 2))

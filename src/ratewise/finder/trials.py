@@ -270,10 +270,11 @@ def located(trials: Trials) -> Best | None:
     means = [fmean(scores) for scores in rows]
     i = means.index(min(means))
     rate = vertex(octaves, means)
-    near = [row for x, row in full if abs(x - octaves[i]) <= 2 * FINE]
+    trained = [abs(x - octaves[i]) <= 2 * FINE and y < trials.start for x, y in zip(octaves, means, strict=True)]
+    near = [row for row, counts in zip(rows, trained, strict=True) if counts]  # one at the edge is noise alone
     gains = [[a - b for a, b in zip(trials.untrained, row, strict=True)] for row in near]
     differences = [[a - b for a, b in zip(row, rows[i], strict=True)] for row in rows]
-    pooled = _pooled([d for d, x in zip(differences, octaves, strict=True) if 0 < abs(x - octaves[i]) <= 2 * FINE])
+    pooled = _pooled([d for j, d in enumerate(differences) if trained[j] and j != i])
     beyond = [fmean(d) - max(_pooled([d]), pooled) for d in differences]
     place = _jackknifed(octaves, rows) if trials.seeds > 1 else float(FINE)
     low = min(_crossing(octaves, beyond, i, -1), rate - place)
