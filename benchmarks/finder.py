@@ -163,7 +163,7 @@ def truth(search: Search, horizon: int) -> dict[str, Any]:
     found = search.truth(horizon, *((8, 12, 1) if search.task.name in LARGE else (12, 12, 2)))
     best = int(np.nanargmin(np.asarray(found.losses, float).mean(0)))
     difference = search.worst_difference(horizon, found, [(0, best)]) if horizon == HORIZONS[0] else None
-    losses = [[round(x, 6) if math.isfinite(x) else None for x in row] for row in found.losses]
+    losses = [[float(f"{x:.6g}") if math.isfinite(x) else None for x in row] for row in found.losses]
     return {"rates": found.rates, "losses": losses, "difference": difference}
 
 
