@@ -3,18 +3,24 @@
 import copy
 import math
 import random
+import sys
+import threading
 from collections import OrderedDict, UserDict, namedtuple
+from types import MappingProxyType
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 from ratewise import Constant, Linear, Plateau, linear_decay
-from ratewise.errors import AdapterError, FinderError, ScheduleError
+from ratewise.errors import FinderError, ScheduleError
 from ratewise.finder import Lookahead, ramp
-from ratewise.torch import Scheduler, find_lr
+from ratewise.finder.find import find as search
+from ratewise.torch import Scheduler, find as find_module, find_lr
+from ratewise.torch.find import TorchTrainable
 
 torch.manual_seed(0)
 INPUTS = torch.randn(256, 8)
@@ -220,6 +226,12 @@ def test_it_can_be_called_where_gradients_are_off() -> None:
     assert finding.suggestion is not None
 
 
+def test_where_inference_is_all_that_is_allowed_it_says_so() -> None:
+    model, optimizer = training()
+    with torch.inference_mode(), pytest.raises(FinderError, match=r"under torch.inference_mode. Call it outside"):
+        find_lr(model, optimizer, functional.cross_entropy, BATCHES)
+
+
 @pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
 def test_a_fresh_model_gets_a_rate_that_trains(make) -> None:
     model, optimizer = training(make)
@@ -277,6 +289,10 @@ SHAPES = {
     "dictionaries": (lambda x, y: {"x": x, "y": y}, lambda o, batch: functional.cross_entropy(o, batch["y"])),
     "ordered": (lambda x, y: OrderedDict(x=x, y=y), lambda o, batch: functional.cross_entropy(o, batch["y"])),
     "mappings": (lambda x, y: UserDict(x=x, y=y), lambda o, batch: functional.cross_entropy(o, batch["y"])),
+    "read-only": (
+        lambda x, y: MappingProxyType({"x": x, "y": y}),
+        lambda o, batch: functional.cross_entropy(o, batch["y"]),
+    ),
     "inputs alone": (lambda x, y: x, lambda o, batch: (o.sum(1) - batch.sum(1)).square().mean()),
     "nested": (lambda x, y: (x, {"labels": [y]}), lambda o, t: functional.cross_entropy(o, t["labels"][0])),
 }
@@ -336,23 +352,20 @@ def test_the_batches_of_a_stream_still_come() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_worker_processes_go_on_with_the_epoch_in_progress(persistent: bool) -> None:
+def test_worker_processes_go_on_with_the_epoch_in_progress() -> None:
     orders = []
-    for sought in (False, True):
-        model, optimizer = training()
+    workers = {"num_workers": 1, "persistent_workers": True, "multiprocessing_context": "forkserver"}
+    for settings in ({}, workers):  # the order of batches does not depend on them
         generator = torch.Generator().manual_seed(5)
-        loader = DataLoader(
-            TensorDataset(INPUTS, TARGETS), 32, shuffle=True, generator=generator, num_workers=1,
-            persistent_workers=persistent, multiprocessing_context="forkserver",
-        )  # fmt: skip
+        loader = DataLoader(TensorDataset(INPUTS, TARGETS), 32, shuffle=True, generator=generator, **settings)
         order = []
-        for _ in range(2):
+        for epoch in range(2):
             for i, (x, _) in enumerate(loader):
                 order.append(x[0].tolist())
-                if sought and i == 2:
-                    find_lr(model, optimizer, functional.cross_entropy, loader, **SHORT)
+                if settings and (epoch, i) == (0, 2):
+                    # one pass over the loader
+                    find_lr(*training(), functional.cross_entropy, loader, horizon=8, steps=2, seeds=1)
         orders.append(order)
     assert len(orders[0]) == 16
     assert orders[0] == orders[1]
@@ -430,9 +443,32 @@ def broken(output, target):
     raise ValueError("shapes differ")
 
 
+def unbounded():
+    model, optimizer = training()
+    optimizer.param_groups[0]["lr"] = math.inf
+    return model, optimizer
+
+
+class Failing:
+    """A loader whose disk fails."""
+
+    def __iter__(self):
+        yield BATCHES[0]
+        raise OSError("disk")
+
+
 LOSS = functional.cross_entropy
 
 BAD = [
+    (training, LOSS, Failing(), {}, "batches= raised OSError: disk. Everything is as it was"),
+    (training, LOSS, Failing(), {"method": "range"}, "batches= raised OSError: disk. Everything is as it was"),
+    (training, LOSS, (INPUTS, TARGETS), {}, r"batches is a tuple of tensors, .* Give a list of batches: \[\(x, y\)"),
+    (training, LOSS, BATCHES, {"held_out": (INPUTS, TARGETS)}, "held_out is a tuple of tensors"),
+    (training, LOSS, BATCHES, {"also": training()[0]}, r"also must be a list of objects, got Sequential. Write also="),
+    (training, LOSS, BATCHES, {"also": ["x"]}, "needs objects with attributes, got str. Look at also="),
+    (training, LOSS, BATCHES, {"scaler": "x"}, "scaler must be the GradScaler in use, got 'x'"),
+    (training, LOSS, BATCHES, {"scaler": torch.amp.GradScaler}, "scaler must be the GradScaler in use"),
+    (unbounded, LOSS, BATCHES, {}, "a group has the rate inf. Give every group a finite one of at least 0"),
     (training, LOSS, [], {}, "batches is empty"),
     (training, LOSS, BATCHES[:1], {}, "batches has one batch only, so every update would see the same examples"),
     (training, LOSS, iter(BATCHES), {}, "batches is an iterator, and what the finder takes would be missing"),
@@ -570,7 +606,7 @@ def test_a_model_spread_over_processes_is_refused() -> None:
 
 def test_what_cannot_be_remembered_is_refused_before_anything_is_done() -> None:
     model, optimizer = training()
-    with pytest.raises(AdapterError, match="needs objects with attributes, got int"):
+    with pytest.raises(FinderError, match=r"needs objects with attributes, got int. Look at also="):
         find_lr(model, optimizer, LOSS, BATCHES, also=[3])
 
 
@@ -594,3 +630,218 @@ def test_rules_and_logs_of_a_scheduler_do_not_notice() -> None:
     assert same(content(model, optimizer), before[1])
     train(2)
     assert [t for t, _ in logged] == list(range(6))
+
+
+# -- what is put back, and who does not notice ---------------------------------------------------------------
+
+
+class Moving(nn.Module):
+    """A loss with a buffer that each call moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1))
+        self.calls = 0
+
+    def forward(self, output, target):
+        self.calls += 1
+        self.mean.mul_(0.9).add_(0.1 * output.detach().mean())
+        return functional.cross_entropy(output, target) + self.mean.mean() * 1e-3
+
+
+def test_a_loss_with_a_memory_of_its_own_is_as_it_was() -> None:
+    loss = Moving()
+    find_lr(*training(), loss, BATCHES, **SHORT)
+    assert (loss.calls, loss.mean.item()) == (0, 0.0)
+
+
+class Own:
+    """A trainer of one's own, whose method is the step."""
+
+    def __init__(self) -> None:
+        self.model, self.optimizer = training()
+        self.second, self.average, self.count, self.seen = nn.Linear(1, 1), torch.zeros(1), 0, []
+
+    def update(self, batch):
+        self.optimizer.zero_grad()
+        loss = functional.cross_entropy(self.model(batch[0]), batch[1])
+        loss.backward()
+        self.optimizer.step()
+        self.count += 1
+        self.average.add_(loss.detach())
+        self.second.weight.data.add_(1.0)
+        self.seen.append(self.count)
+        return loss
+
+
+def test_the_object_of_a_step_that_is_a_method_is_as_it_was() -> None:
+    own = Own()
+    weight = own.second.weight.item()
+    find_lr(own.model, own.optimizer, batches=BATCHES, step=own.update, **SHORT)
+    assert (own.count, own.average.item(), own.second.weight.item(), own.seen) == (0, 0.0, weight, [])
+
+
+def test_inputs_that_take_gradients_keep_none() -> None:
+    batches = [(x.clone().requires_grad_(), y) for x, y in BATCHES]
+    seen = set()
+
+    def loss(output, target):
+        seen.add(output.requires_grad)
+        return functional.cross_entropy(output, target)
+
+    find_lr(*training(), loss, batches, **SHORT)
+    assert all(x.grad is None for x, _ in batches)
+
+
+class Record:
+    """A batch of one's own kind."""
+
+    def __init__(self, x, y) -> None:
+        self.x, self.y = x, y
+
+
+class Movable(Record):
+    """One that moves in place, as some do."""
+
+    def to(self, device):
+        self.x, self.y = self.x.to(device), self.y.to(device)
+        return self
+
+
+@pytest.mark.parametrize("kind", [Record, Movable])
+def test_a_batch_of_ones_own_kind_is_copied_too(kind) -> None:
+    class Writing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(8, 4)
+
+        def forward(self, batch):
+            return self.layer(batch.x.relu_())
+
+    torch.manual_seed(1)
+    model, batches = Writing(), [kind(x.clone(), y) for x, y in BATCHES]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    finding = find_lr(model, optimizer, lambda o, batch: functional.cross_entropy(o, batch.y), batches, **SHORT)
+    assert all(torch.equal(batch.x, x) for batch, (x, _) in zip(batches, BATCHES, strict=True))
+    assert finding.valid_for["examples_per_update"] == 16
+
+
+def test_hooks_of_all_optimizers_do_not_see_the_sweep_and_are_there_again() -> None:
+    register = register_optimizer_step_post_hook
+    calls = []
+    handles = [register(lambda *_: calls.append("first")), register(lambda *_: calls.append("second"))]
+    model, optimizer = training()
+    find_lr(model, optimizer, functional.cross_entropy, BATCHES, **SHORT)
+    assert calls == []
+    optimizer.step()
+    for handle in handles:
+        handle.remove()
+    assert calls == ["first", "second"]
+
+
+def test_an_optimizer_with_modes_trains_and_is_scored_in_the_right_one() -> None:
+    schedulefree = pytest.importorskip("schedulefree")
+    model, optimizer = training(schedulefree.AdamWScheduleFree)
+    optimizer.eval()
+    modes = set()
+
+    def loss(output, target):
+        modes.add((torch.is_grad_enabled(), optimizer.param_groups[0]["train_mode"]))
+        return functional.cross_entropy(output, target)
+
+    find_lr(model, optimizer, loss, BATCHES, horizon=8, steps=3, seeds=1)
+    assert modes == {(True, True), (False, False)}
+    assert not optimizer.param_groups[0]["train_mode"]
+
+
+def test_a_step_alone_does_not_train_on_what_it_is_scored_on() -> None:
+    model, optimizer = training(torch.optim.Rprop)  # moves at the rate 0 too
+
+    def step(batch):
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    trainable = TorchTrainable(model, optimizer, None, BATCHES[:8], step=step, held_out=BATCHES[8:])
+    trainable.start(0)
+    for _ in range(3):
+        trainable.step(0.01)
+    before = [p.clone() for p in model.parameters()]
+    score = trainable.score()
+    same_weights = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    trainable.restore()
+    assert same_weights
+    assert math.isfinite(score)
+
+
+class Reusing:
+    """Fills one piece of memory for every batch, in an order that is sorted by class."""
+
+    def __iter__(self):
+        x, y = torch.empty(16, 8), torch.empty(16, dtype=torch.long)
+        order = TARGETS.argsort()
+        for rows in order.split(16):
+            x.copy_(INPUTS[rows])
+            y.copy_(TARGETS[rows])
+            yield x, y
+
+
+def test_batches_that_share_memory_are_kept_apart_and_sorted_ones_are_held_out_evenly() -> None:
+    model, optimizer = training()
+    trainable = TorchTrainable(model, optimizer, functional.cross_entropy, Reusing())
+    trainable.prepare(100)
+    kept = {int(y[0]) for _, y in trainable._score_on()}
+    trained = {float(x[0, 0]) for x, _ in trainable._pool}
+    trainable.restore()
+    assert len(trained) == len(trainable._pool) == 14
+    assert len(kept) == 2
+
+
+def test_two_searches_in_two_threads_wait_for_each_other() -> None:
+    alone = find_lr(*training(), functional.cross_entropy, BATCHES, **SHORT)
+    found, pairs = [], [training(), training()]
+    threads = [
+        threading.Thread(target=lambda p=p: found.append(find_lr(*p, functional.cross_entropy, BATCHES, **SHORT)))
+        for p in pairs
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [alone, alone]
+
+
+def test_ctrl_c_just_before_restoring_begins_leaves_nothing() -> None:
+    model, optimizer = training()
+    before = content(model, optimizer)
+
+    def interrupt(frame, event, arg):
+        if frame.f_code.co_name == "restore" and frame.f_code.co_filename == find_module.__file__ and calls:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return
+
+    calls = []
+
+    def loss(output, target):
+        calls.append(1)
+        return functional.cross_entropy(output, target)
+
+    tracing = sys.gettrace()
+    trainable = TorchTrainable(model, optimizer, loss, BATCHES)
+
+    def step(rate, plain=trainable.step):
+        if len(calls) == 3:
+            sys.settrace(interrupt)
+            raise ValueError("the last update")
+        return plain(rate)
+
+    trainable.step = step
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            search(trainable, horizon=8)
+    finally:
+        sys.settrace(tracing)
+    assert same(before, content(model, optimizer))

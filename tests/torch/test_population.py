@@ -250,3 +250,99 @@ def test_what_is_mapped_wrongly_is_noticed_and_trains_one_by_one() -> None:
     trainable.restore()
     assert "all at once, " in trainable.valid_for["engine"]
     assert trainable.valid_for["engine"].startswith("one by one (")
+
+
+class Heads(nn.Module):
+    """A head for every task, and a weight that only evaluation uses."""
+
+    def __init__(self, draws=False) -> None:
+        super().__init__()
+        self.body, self.one, self.two = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 3)
+        self.draws = draws
+
+    def forward(self, x, task):
+        if self.draws and self.training:
+            task = int(torch.rand(()) < 0.5)
+        return (self.two if task else self.one)(self.body(x).tanh())
+
+
+class Evaluated(nn.Module):
+    """A weight that only evaluation uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.late = nn.Linear(6, 3), nn.Parameter(torch.ones(3))
+
+    def forward(self, x, task):
+        return self.layer(x) * (1.0 if self.training else self.late)
+
+
+@pytest.mark.parametrize(
+    "make", [Heads, lambda: Heads(draws=True), Evaluated], ids=["several tasks", "left out by chance", "in evaluation"]
+)
+def test_where_a_parameter_gets_no_gradient_candidates_train_one_by_one(make) -> None:
+    torch.manual_seed(0)
+    model = make().double()
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1.0)
+    batches = [(x, int(i % 5 == 0), y) for i, (x, y) in enumerate(BATCHES)]
+    trainable = TorchTrainable(model, optimizer, LOSS, batches, held_out=batches)
+    rows = [[0.003] * 12, [0.03] * 12]
+    found = trainable.scores(rows, 0)
+    alone = [trainable.scores([row], 0)[0] for row in rows]
+    trainable.restore()
+    assert found == alone
+    assert "a parameter gets no gradient in some updates" in trainable.valid_for["engine"]
+
+
+def test_a_loss_that_reads_the_parameters_by_itself_trains_one_by_one() -> None:
+    model, optimizer = linear(torch.optim.Adam)
+
+    def loss(output, target):
+        return LOSS(output, target) + 1e-6 * sum(p.square().sum() for p in model.parameters())
+
+    trainable = TorchTrainable(model, optimizer, loss, BATCHES, held_out=[(X, Y)])
+    with torch.no_grad():
+        trainable.scores([[0.01] * 3, [0.02] * 3], 0)
+    trainable.restore()
+    assert "the loss reads the model's parameters by itself" in trainable.valid_for["engine"]
+
+
+def test_parameters_that_no_optimizer_trains_do_not_count_as_read() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3)).double()
+    optimizer = torch.optim.Adam(model[1].parameters())
+    trainable = TorchTrainable(model, optimizer, LOSS, BATCHES, held_out=[(X, Y)])
+    trainable.scores([[0.01] * 3, [0.02] * 3], 0)
+    trainable.restore()
+    assert trainable.valid_for["engine"] == "all at once"
+
+
+def test_a_difference_that_comes_late_is_noticed_and_the_check_is_counted() -> None:
+    class Late(nn.Linear):
+        """It changes after its twentieth call, which no update at the start shows."""
+
+        calls = 0
+
+        def forward(self, x):
+            Late.calls += 1
+            return super().forward(x) * (1.0 if Late.calls <= 20 else 0.1)
+
+    torch.manual_seed(0)
+    model = Late(6, 3).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainable = TorchTrainable(model, optimizer, LOSS, BATCHES, held_out=[(X, Y)])
+    trainable.scores([[0.01] * 15, [0.02] * 15], 0)
+    trainable.restore()
+    assert trainable.valid_for["engine"].startswith("one by one (ArithmeticError: all at once, ")
+    assert trainable.cost["updates"] == 30 + 15 + 30
+
+
+def test_rounding_before_a_normalization_is_no_difference() -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    optimizer = torch.optim.AdamW(model.parameters())
+    batches = [(x.float(), y) for x, y in BATCHES]
+    trainable = TorchTrainable(model, optimizer, LOSS, batches, held_out=[(X.float(), Y)])
+    trainable.scores([[0.01] * 30, [0.1] * 30], 0)
+    trainable.restore()
+    assert trainable.valid_for["engine"] == "all at once"

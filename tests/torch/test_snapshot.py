@@ -15,6 +15,7 @@ from torch import nn
 from ratewise import linear_decay
 from ratewise.errors import AdapterError
 from ratewise.torch import Scheduler, snapshot
+from ratewise.torch.snapshot import Memory
 
 
 def model():
@@ -396,3 +397,95 @@ def test_what_has_no_attributes_is_refused() -> None:
 def test_nothing_given_may_be_none() -> None:
     with snapshot(model(), None):
         pass
+
+
+class Drawing:
+    """Something of one's own that draws: a transform, a sampler, what makes batches."""
+
+    def __init__(self) -> None:
+        self.rng, self.epoch = random.Random(5), 0
+
+    def __call__(self, items):
+        return [x + self.rng.random() for x in items]
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self):
+        self.epoch += 1
+        return iter(self.rng.sample(range(4), 4))
+
+
+class Noised(torch.utils.data.Dataset):
+    """Draws through an object that it holds."""
+
+    def __init__(self) -> None:
+        self.transform, self.seen, self.big = Drawing(), [], torch.zeros(4)
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, i: int) -> float:
+        self.seen.append(i)
+        return self.transform([i])[0] + len(self.seen)
+
+
+class Several:
+    """Loaders in a list."""
+
+    def __init__(self) -> None:
+        drawn = torch.Generator().manual_seed(1)
+        self.all = [torch.utils.data.DataLoader(range(4), 2, shuffle=True, generator=drawn)]
+
+    def __iter__(self):
+        return (batch for loader in self.all for batch in loader)
+
+
+def closing():
+    rng = random.Random(3)
+    return torch.utils.data.DataLoader(range(4), 2, collate_fn=lambda items: [x + rng.random() for x in items])
+
+
+def batched():
+    sampler = torch.utils.data.BatchSampler(Drawing(), 2, drop_last=False)
+    return torch.utils.data.DataLoader(range(4), batch_sampler=sampler)
+
+
+def loading(data, **settings):
+    return torch.utils.data.DataLoader(data, 2, collate_fn=settings.pop("collate_fn", list), **settings)
+
+
+FEEDERS = {
+    "a subset": lambda: loading(torch.utils.data.Subset(Noised(), range(4))),
+    "datasets in a row": lambda: loading(torch.utils.data.ConcatDataset([Noised()])),
+    "a plain sampler": lambda: loading(range(4), sampler=Drawing()),
+    "batches of a plain sampler": batched,
+    "what makes batches": lambda: loading(range(4), collate_fn=Drawing()),
+    "a function around a generator": closing,
+    "loaders in a list": Several,
+}
+
+
+@pytest.mark.parametrize("kind", FEEDERS)
+def test_whatever_feeds_goes_on_as_if_nothing_had_been(kind: str) -> None:
+    feeding, twin = FEEDERS[kind](), FEEDERS[kind]()
+    if kind == "a subset":
+        assert list(feeding) != list(feeding)  # it does draw
+        list(twin), list(twin)
+    memory = Memory([], [feeding])
+    list(feeding)
+    memory.restore()
+    assert repr(list(feeding)) == repr(list(twin))
+
+
+def test_plain_objects_that_a_module_holds_get_their_attributes_back() -> None:
+    net = model()
+    net.tracker = Drawing()
+    net.tracker.counts = {"all": 1}
+    expected = random.Random(5).random()
+    with snapshot(net):
+        net.tracker.epoch, net.tracker.counts["all"] = 7, 9
+        net.tracker.rng.random()
+        net.tracker.more = 1
+    assert (net.tracker.epoch, net.tracker.counts, net.tracker.rng.random()) == (0, {"all": 1}, expected)
+    assert not hasattr(net.tracker, "more")

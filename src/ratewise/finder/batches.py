@@ -81,7 +81,7 @@ def shuffled(pool: Sequence[Any], seed: int) -> Iterator[Any]:
 
 
 def parted(begin: Callable[[], Iterator[Any]], needed: int) -> tuple[list[Any], list[Any]]:
-    """Return batches to train on and held-out ones, a tenth of all, from one pass.
+    """Return batches to train on and held-out ones, every tenth, from one pass.
 
     The pass ends once it has ``needed`` batches to train on, as a loader may be too long for the memory.
 
@@ -95,8 +95,9 @@ def parted(begin: Callable[[], Iterator[Any]], needed: int) -> tuple[list[Any], 
             break
     if len(taken) < len(_TOO_FEW):
         raise FinderError(_TOO_FEW[len(taken)])
-    kept = aside(len(taken))
-    return taken[:-kept], taken[-kept:]
+    count = aside(len(taken))
+    kept = {(2 * i + 1) * len(taken) // (2 * count) for i in range(count)}  # evenly: the batches may be sorted
+    return [x for i, x in enumerate(taken) if i not in kept], [taken[i] for i in sorted(kept)]
 
 
 def aside(count: int) -> int:

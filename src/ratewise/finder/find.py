@@ -1,7 +1,9 @@
 """What every framework's ``find_lr`` does with its ``Trainable``: check, measure, judge, and put everything back."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 
 from ratewise.core.horizon import Horizon, epochs
 from ratewise.errors import FinderError, nearest
@@ -9,6 +11,8 @@ from ratewise.finder.finding import Finding, judged, weighed
 from ratewise.finder.rules import suggestions
 from ratewise.finder.sweep import Trainable, check_stop, ramp, swept
 from ratewise.finder.trials import compressed, length, probe
+
+P = ParamSpec("P")
 
 METHODS = ("probe", "range")
 
@@ -19,6 +23,21 @@ UNKNOWN_HORIZON = 400
 """Updates for which a rate is sought where nobody says how many there will be: the shortest run with 50 to a probe."""
 
 
+def _restored_after_all(search: Callable[Concatenate[Any, P], Finding]) -> Callable[Concatenate[Any, P], Finding]:
+    """Restore once more where Ctrl-C comes in the few lines before restoring holds it back."""
+
+    @wraps(search)
+    def guarded(trainable: Any, /, *args: P.args, **named: P.kwargs) -> Finding:
+        try:
+            return search(trainable, *args, **named)
+        except KeyboardInterrupt:
+            trainable.restore()
+            raise
+
+    return guarded
+
+
+@_restored_after_all
 def find(
     trainable: Trainable, *, method: str = "probe", schedule: Any = None, horizon: Any = None, low: float = 1e-7,
     high: float = 10.0, steps: int | None = None, spacing: str = "geometric", stop: float = 4.0, seeds: int = 3,

@@ -10,10 +10,16 @@ from torch.utils.data import DataLoader
 
 from ratewise.errors import FinderError
 from ratewise.finder.batches import Lookahead
+from ratewise.torch.snapshot import is_array
 
 
 def source(batches: Any, name: str = "batches") -> Callable[[], Iterator[Any]]:
     """What begins the batches anew, without moving the loader or stream that training uses."""
+    if isinstance(batches, tuple) and batches and all(isinstance(part, Tensor) for part in batches):
+        raise FinderError(
+            f"find_lr: {name} is a tuple of tensors, which may be one batch or several. Give a list of batches: "
+            "[(x, y), ...]."
+        )
     if isinstance(batches, Lookahead):
         return batches.coming
     if isinstance(batches, DataLoader):
@@ -40,24 +46,33 @@ def _apart(loader: Any) -> Any:
     return other
 
 
-def fresh(batch: Any, device: torch.device) -> Any:
-    """A copy of the batch on the device: a model may write into its input."""
+def fresh(batch: Any, device: torch.device | None = None) -> Any:
+    """A copy of the batch on the device, or where it is: a model may write into its input."""
     if isinstance(batch, Tensor):
-        return batch.to(device, copy=True)
+        return batch.detach().to(device=device, copy=True).requires_grad_(batch.requires_grad)
+    if is_array(batch):
+        return batch.copy()
     if isinstance(batch, Mapping):
         moved = {key: fresh(value, device) for key, value in batch.items()}
         return moved if type(batch) is dict else _alike(batch, moved)
+    if callable(getattr(batch, "to", None)):  # after a copy: some move in place, and where it is, many do not copy
+        other = copy.deepcopy(batch)
+        return other if device is None else other.to(device)
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(fresh(part, device) for part in batch))
     if isinstance(batch, (tuple, list)):
         return type(batch)(fresh(part, device) for part in batch)
+    if hasattr(batch, "__dict__") and not callable(batch):
+        other = copy.copy(batch)
+        vars(other).update({name: fresh(value, device) for name, value in vars(batch).items()})
+        return other
     return batch
 
 
 def _alike(batch: Any, moved: dict[str, Any]) -> Any:
     """A mapping of the same kind, for example transformers' BatchEncoding."""
-    other = copy.copy(batch)
     try:
+        other = copy.copy(batch)
         other.update(moved)
     except (AttributeError, TypeError):
         return moved
@@ -68,5 +83,10 @@ def examples(batch: Any) -> int:
     """How many examples the batch has, from its first tensor; 0 if that is not seen."""
     if isinstance(batch, Tensor):
         return batch.shape[0] if batch.ndim else 0
-    parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (tuple, list)) else ()
+    if isinstance(batch, (tuple, list)):
+        parts: Iterable[Any] = batch
+    elif isinstance(batch, Mapping):
+        parts = batch.values()
+    else:
+        parts = vars(batch).values() if hasattr(batch, "__dict__") and not callable(batch) else ()
     return next((n for part in parts if (n := examples(part))), 0)

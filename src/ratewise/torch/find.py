@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import islice
+from threading import RLock
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from ratewise.errors import FinderError, ScheduleDetached
+from ratewise.errors import AdapterError, FinderError, ScheduleDetached
 from ratewise.finder.batches import counted, endless, parted, shuffled
 from ratewise.finder.curvature import Ceiling
 from ratewise.finder.find import find
@@ -27,10 +28,13 @@ from ratewise.torch.batches import examples, fresh, source
 from ratewise.torch.curvature import BATCHES, measured
 from ratewise.torch.groups import names, unwrapped
 from ratewise.torch.population import Population, unfit
-from ratewise.torch.snapshot import Memory, seed_all, silence
+from ratewise.torch.snapshot import Memory, is_plain, seed_all
 from ratewise.torch.watch import WATCH
 
 _SPREAD = ("DistributedDataParallel", "FullyShardedDataParallel", "DTensor")
+
+_ALONE = RLock()
+"""Random generators are common to all threads, so one search waits for the other."""
 
 
 def find_lr(
@@ -106,14 +110,15 @@ def find_lr(
         Smith, 2015, Cyclical Learning Rates for Training Neural Networks, section 3.3.
         https://arxiv.org/abs/1506.01186
     """
-    trainable = TorchTrainable(
-        model, optimizer, loss, batches, step=step, held_out=held_out, scaler=scaler, accumulation=accumulation,
-        autocast=autocast, also=also,
-    )  # fmt: skip
-    return find(
-        trainable, method=method, schedule=schedule, horizon=horizon, low=low, high=high, steps=steps, spacing=spacing,
-        stop=stop, seeds=seeds, seed=seed,
-    )  # fmt: skip
+    with _ALONE:
+        trainable = TorchTrainable(
+            model, optimizer, loss, batches, step=step, held_out=held_out, scaler=scaler, accumulation=accumulation,
+            autocast=autocast, also=also,
+        )  # fmt: skip
+        return find(
+            trainable, method=method, schedule=schedule, horizon=horizon, low=low, high=high, steps=steps,
+            spacing=spacing, stop=stop, seeds=seeds, seed=seed,
+        )  # fmt: skip
 
 
 class TorchTrainable:
@@ -131,6 +136,12 @@ class TorchTrainable:
                 f"find_lr: accumulation must be an integer of at least 1, got {accumulation!r:.40}"
                 f"{'; step= accumulates by itself, so leave it out' if step else ''}."
             )
+        if scaler is not None and (isinstance(scaler, type) or not hasattr(scaler, "unscale_")):
+            raise FinderError(f"find_lr: scaler must be the GradScaler in use, got {scaler!r:.40}.")
+        if not isinstance(also, (list, tuple)):
+            raise FinderError(f"find_lr: also must be a list of objects, got {type(also).__name__}. Write also=[...].")
+        if torch.is_inference_mode_enabled():
+            raise FinderError("find_lr: nothing can be trained under torch.inference_mode. Call it outside.")
         given = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
         self._model, self._optimizers = model, [unwrapped(one) for one in given]
         self._loss, self._step, self._scaler = loss, step, scaler
@@ -140,6 +151,7 @@ class TorchTrainable:
         if not given:
             raise FinderError("find_lr: optimizer is an empty list. Give the optimizer that trains the model.")
         self._begin, self._per_epoch = source(batches), counted(batches)
+        self._stored = isinstance(batches, (list, tuple))
         self._score_on = None if held_out is None else source(held_out, "held_out")
         self._pool: list[Any] | None = None
         self._groups = [group for one in self._optimizers for group in one.param_groups]
@@ -150,8 +162,12 @@ class TorchTrainable:
         self._one_by_one: str | None = self._unmapped()
         self._checked = False
         in_use = [getattr(loader, "gradient_state", None) for loader in (batches, held_out)]  # Accelerate's own account
-        things = [model, *given, *self._optimizers, scaler, *in_use, *also]
-        self._memory = Memory(things, feeders=[batches, held_out])
+        behind = [x for x in (getattr(f, "__self__", f) for f in (loss, step)) if is_plain(x)]
+        things = [model, *given, *self._optimizers, scaler, *in_use, *also, *_tensors(behind)]
+        try:
+            self._memory = Memory(things, feeders=[batches, held_out, *behind])
+        except AdapterError as error:
+            raise FinderError(f"find_lr: {str(error).removeprefix('snapshot: ')} Look at also=.") from error
         self._stream: Iterator[Any] = iter(())
 
     @property
@@ -187,7 +203,9 @@ class TorchTrainable:
         self._memory.restore()
         seed_all(0)
         needed = updates * self._accumulation
-        self._pool, kept = parted(self._begin, needed)
+        copying = self._begin if self._stored else lambda: map(fresh, self._begin())  # a source may reuse its memory
+        with self._said("batches="):
+            self._pool, kept = parted(copying, needed)
         if self._per_epoch is None and len(self._pool) < needed:  # the end was seen
             self._per_epoch = len(self._pool) + len(kept)
         if self._score_on is None:
@@ -198,10 +216,10 @@ class TorchTrainable:
     def start(self, seed: int) -> None:
         """Begin at the state that was found; the optimizer's hooks are off from here on."""
         self._memory.restore()
-        for optimizer in self._memory.optimizers:
-            silence(optimizer)
+        self._memory.silence()
         if not self._model.training:
             self._model.train()
+        _switch(self._optimizers, "train")
         seed_all(seed)
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -211,7 +229,7 @@ class TorchTrainable:
         """Make one update."""
         self._write(rate)
         batches = self._batches()
-        with self._said(rate), torch.enable_grad():
+        with self._said(f"update {self._spent['updates']}, at the rate {rate:.3g},"), torch.enable_grad():
             loss = self._usual(batches) if self._step is None else _number(self._step(batches[0]), "step=")
         self._spent["updates"] += 1
         return loss
@@ -223,20 +241,29 @@ class TorchTrainable:
             for optimizer in self._memory.optimizers:
                 for group in optimizer.param_groups:
                     _write(group, 0.0)
-            own = self._step
-            with self._said(None):
-                return float(self._mean(lambda batch: _number(own(batch), "step=")))
-        with self._said(None), _evaluating(self._model), torch.no_grad():
+            own, weights = self._step, [p for group in self._groups for p in group["params"]]
+            kept = [p.detach().clone() for p in weights]
+
+            def scored(batch: Any) -> float:
+                loss = _number(own(batch), "step=")
+                with torch.no_grad():  # some optimizers move at the rate 0 too
+                    for p, value in zip(weights, kept, strict=True):
+                        p.copy_(value)
+                return loss
+
+            with self._said("scoring"), torch.enable_grad():
+                return float(self._mean(scored))
+        with self._said("scoring"), _evaluating(self._model, self._optimizers), torch.no_grad():
             return float(self._mean(lambda batch: _number(self._evaluated(self._model, batch), "loss=")))
 
     def scores(self, rows: Sequence[Sequence[float]], seed: int) -> list[float]:
         """Train a candidate per row, all at once where that is possible."""
         if self._one_by_one is None and len(rows) > 1:
             try:
+                scores, losses = self._together(rows, seed)
                 if not self._checked:
-                    self._compare(max(map(max, rows)), seed)
-                    self._checked = True
-                return self._together(rows, seed)
+                    self._checked = self._confirmed(rows, scores, losses, seed)
+                return scores
             except FinderError:
                 raise
             except Exception as error:
@@ -262,7 +289,8 @@ class TorchTrainable:
         if self._loss is None:
             raise FinderError("ceiling: needs loss=; an update of your own cannot be differentiated twice.")
         self.start(seed)
-        batches = list(islice(self._begin() if self._pool is None else self._pool, BATCHES))
+        with self._said("batches="):
+            batches = list(islice(self._begin() if self._pool is None else self._pool, BATCHES))
         if not batches:
             raise FinderError("ceiling: batches is empty. Give at least one batch.")
         return measured(
@@ -282,9 +310,11 @@ class TorchTrainable:
 
     def _batches(self) -> list[Any]:
         """The batches of the coming update, on the model's device."""
-        found = [fresh(next(self._stream), self._device) for _ in range(self._accumulation)]
+        with self._said("batches="):
+            found = [fresh(next(self._stream), self._device) for _ in range(self._accumulation)]
         self._spent["batches"] += len(found)
-        self._circumstances.setdefault("examples_per_update", sum(map(examples, found)))
+        largest = max(self._circumstances.get("examples_per_update", 0), sum(map(examples, found)))
+        self._circumstances["examples_per_update"] = largest
         return found
 
     def _usual(self, batches: list[Any]) -> float:
@@ -330,7 +360,7 @@ class TorchTrainable:
         return total / count
 
     @contextmanager
-    def _said(self, rate: float | None) -> Iterator[None]:
+    def _said(self, where: str) -> Iterator[None]:
         """Say of an exception where it came from."""
         try:
             yield
@@ -347,7 +377,6 @@ class TorchTrainable:
         except Exception as error:
             closure = self._step is None and "closure" in str(error)
             hint = " This optimizer needs a closure: give step=, your own update, instead of loss." if closure else ""
-            where = "scoring" if rate is None else f"update {self._spent['updates']}, at the rate {rate:.3g},"
             raise FinderError(
                 f"find_lr: {where} raised {type(error).__name__}: {error}.{hint} Everything is as it was before."
             ) from error
@@ -362,44 +391,52 @@ class TorchTrainable:
             return "mixed precision"
         return unfit(self._model, self._optimizers)
 
-    def _together(self, rows: Sequence[Sequence[float]], seed: int) -> list[float]:
+    def _together(self, rows: Sequence[Sequence[float]], seed: int) -> tuple[list[float], list[float]]:
+        """Each candidate's score and mean training loss."""
         self.start(seed)
         population = self._population(len(rows))
-        finite = torch.ones(len(rows), dtype=torch.bool, device=self._device)
+        total = torch.zeros(len(rows), dtype=torch.float64, device=self._device)
         for rates in zip(*rows, strict=True):
             batches = self._batches()
-            finite &= population.step(batches, torch.tensor(rates, dtype=torch.float64, device=self._device)).isfinite()
+            total += population.step(batches, torch.tensor(rates, dtype=torch.float64, device=self._device))
             self._spent["updates"] += len(rows)
-        with _evaluating(self._model):
+        with _evaluating(self._model, self._optimizers):
             scores = self._mean(lambda batch: population.losses(batch).double())
-        return [float(score) if good else math.nan for score, good in zip(scores, finite.tolist(), strict=True)]
+        losses = [loss / len(rows[0]) for loss in total.tolist()]
+        return [float(s) if math.isfinite(loss) else math.nan for s, loss in zip(scores, losses, strict=True)], losses
 
     def _population(self, count: int) -> Population:
         return Population(self._model, self._optimizers, self._ratios, self._evaluated, count)
 
-    def _compare(self, rate: float, seed: int) -> None:
-        """Make one update both ways and look at the loss before and after it.
+    def _confirmed(
+        self, rows: Sequence[Sequence[float]], scores: Sequence[float], losses: Sequence[float], seed: int
+    ) -> bool:
+        """Train the best of the candidates alone too, and return whether it did train.
 
-        Not at the parameters: where the loss does not depend on one, rounding decides where it goes.
+        Its score may differ by half: before a normalization, rounding alone decides where Adam takes a bias, which
+        the training loss does not see and running statistics follow late.
 
         Raises:
-            ArithmeticError: They differ.
+            ArithmeticError: Its losses are others, or some parameter gets no gradient in some update: an optimizer
+                passes over that, whereas in a population it is 0, and momentum and weight decay go on.
         """
+        best = min(range(len(rows)), key=lambda i: scores[i] if math.isfinite(scores[i]) else math.inf)
+        trained = [p for group in self._groups for p in group["params"] if p.requires_grad]
         self.start(seed)
-        population = self._population(2)
-        batches = self._batches()
-        rates = torch.tensor([rate, 0.0], dtype=torch.float64, device=self._device)
-        together = [float(population.step(batches, rates)[0])]
-        seed_all(seed)
-        together.append(float(population.losses(batches[0])[0]))
-        self.start(seed)
-        alone = [self.step(rate)]
-        seed_all(seed)
-        with torch.no_grad():
-            alone.append(_number(self._evaluated(self._model, batches[0]), "loss="))
-        for one, other, when in zip(together, alone, ("before", "after"), strict=True):
-            if math.isfinite(other) and not math.isclose(one, other, rel_tol=1e-3, abs_tol=1e-6):
-                raise ArithmeticError(f"all at once, the loss {when} an update was {one:.6g}, alone {other:.6g}")
+        total = 0.0
+        for rate in rows[best]:
+            total += self.step(rate)
+            if any(p.grad is None for p in trained):
+                raise ArithmeticError("a parameter gets no gradient in some updates")
+            if not math.isfinite(total):
+                break
+        loss, score = total / len(rows[best]), self.score() if math.isfinite(total) else math.nan
+        if not math.isfinite(scores[best]) and not math.isfinite(score):
+            return False
+        for one, other, allowed in ((losses[best], loss, 0.01), (scores[best], score, 0.5)):
+            if not math.isclose(one, other, rel_tol=allowed, abs_tol=1e-6):
+                raise ArithmeticError(f"all at once, a candidate reached a loss of {one:.6g}, alone {other:.6g}")
+        return True
 
     def _found(self) -> dict[str, Any]:
         """The circumstances, as far as they are known before the first batch."""
@@ -419,15 +456,31 @@ class TorchTrainable:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into eval mode, and back into its own."""
+def _evaluating(model: nn.Module, optimizers: Sequence[Any]) -> Iterator[None]:
+    """Put every module into eval mode, and back into its own; optimizers that have modes too."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
+    _switch(optimizers, "eval")
     try:
         yield
     finally:
+        _switch(optimizers, "train")
         for module, training in modes:
             module.training = training
+
+
+def _switch(optimizers: Sequence[Any], mode: str) -> None:
+    """Tell optimizers that train other weights than they evaluate, such as the schedule-free ones."""
+    for optimizer in optimizers:
+        if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
+            getattr(optimizer, mode)()
+
+
+def _tensors(objects: Sequence[Any]) -> list[Any]:
+    """The modules, optimizers and tensors among these objects and their attributes."""
+    kinds = (Tensor, nn.Module, Optimizer)
+    members = [x for thing in objects if not isinstance(thing, nn.Module) for x in vars(thing).values()]
+    return [x for x in (*objects, *members) if isinstance(x, kinds)]
 
 
 def _check_trainable(model: Any, optimizer: Any) -> None:
@@ -481,6 +534,9 @@ def _ratios(optimizers: Sequence[Any]) -> list[float]:
     for rates in (present, base):
         if len(rates) == len(present) and 0 < max(rates) < math.inf and min(rates) >= 0:
             return [rate / max(rates) for rate in rates]
+    for rate in present:
+        if not 0 <= rate < math.inf:
+            raise FinderError(f"find_lr: a group has the rate {rate:g}. Give every group a finite one of at least 0.")
     raise FinderError(
         "find_lr: every group's rate is 0, so their ratios are not known. Give the optimizer the rates that it is to "
         "have relative to each other, for example 1 for all."

@@ -67,8 +67,10 @@ class Population:
         if (reason := unfit(model, optimizers)) is not None:
             raise AdapterError(f"population: {reason}.")
         self._model, self._evaluate, self._count = model, evaluate, count
+        self._originals = [p for p in model.parameters() if p.requires_grad]
         stepped = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
         wanted = {id(p) for p in stepped if p.requires_grad}
+        self._rest = {name: p.detach() for name, p in model.named_parameters() if id(p) not in wanted}
         self.parameters = {name: self._stack(p) for name, p in model.named_parameters() if id(p) in wanted}
         self.buffers = {name: self._stack(b) for name, b in model.named_buffers()}
         stacks = {id(p): self.parameters[name] for name, p in model.named_parameters() if id(p) in wanted}
@@ -90,16 +92,24 @@ class Population:
         return total / len(batches)
 
     def gradients(self, batch: Any) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the gradient of every copy by parameter name, and the losses, of shape ``(count,)``."""
+        """Return the gradient of every copy by parameter name, and the losses, of shape ``(count,)``.
+
+        Raises:
+            AdapterError: The loss depends on a parameter other than through ``model``, which a copy cannot replace.
+        """
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
             loss = self._loss(parameters, buffers, batch)
             return loss, loss
 
-        with _mapped():
+        with _mapped(), torch.enable_grad():
             found: tuple[dict[str, Tensor], Tensor] = vmap(grad(one, has_aux=True), randomness="same")(
                 {name: p.detach() for name, p in self.parameters.items()}, self.buffers
             )
+        if found[1].requires_grad:
+            leaks = torch.autograd.grad(found[1], self._originals, torch.ones_like(found[1]), allow_unused=True)
+            if any(leak is not None for leak in leaks):
+                raise AdapterError("population: the loss reads the model's parameters by itself.")
         return found[0], found[1].detach()
 
     @torch.no_grad()
@@ -120,7 +130,7 @@ class Population:
         return {n: p[k] for n, p in self.parameters.items()}, {n: b[k] for n, b in self.buffers.items()}
 
     def _loss(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Any) -> Tensor:
-        tensors = {**parameters, **buffers}
+        tensors = {**self._rest, **parameters, **buffers}
         loss = self._evaluate(lambda *args, **named: functional_call(self._model, tensors, args, named), batch)
         return loss.reshape(())
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, Sampler
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ratewise.errors import AdapterError
 from ratewise.finder.interrupts import uninterrupted
@@ -31,6 +33,12 @@ _OWNERS = (nn.Module, Optimizer, LRScheduler, GradScaler)
 
 _FEEDERS = (DataLoader, Sampler)
 """Of these, attributes and random generators are remembered, never the data that they hold."""
+
+_ALIEN = {*sys.stdlib_module_names, "torch", "numpy", "ratewise"} - {"__main__"}
+"""Packages whose objects are not looked into unless they are named here: threads, queues, locks, compilers."""
+
+_LONG = 1000
+"""What has more members is data: it gets its members back, but nobody looks at them."""
 
 _DEVICES = ("cuda", "xpu", "mps")
 
@@ -82,14 +90,18 @@ class Memory:
         self._late: list[Callable[[], object]] = []  # once everything else is back
         self._seen: dict[int, Any] = {}  # by identity; holds the objects, so that no identity is given twice
         self._storages: set[tuple[torch.device, int]] = set()
+        self._plain: list[Any] = []  # what is looked into once all tensors are known: feeders, and
+        self._held: list[Any] = []  # the attributes of plain objects that a module or a given object holds
         self.optimizers: list[Optimizer] = []
         self._undo.extend(_global_generators())
         for thing in things:
             self._walk(thing)
         for optimizer in list(self.optimizers):
             self._walk(WATCH.scheduler_of(optimizer))
-        for feeder in feeders:
-            self._walk_feeder(feeder)
+        self._lightly([*feeders, *self._plain])
+        self._lightly(self._held, deep=False)
+        self._hooks: list[tuple[dict[int, Any], dict[int, Any]]] = [(held, {}) for held in _common_hooks()]
+        self._undo.extend(partial(_hooked_again, held, taken) for held, taken in self._hooks)
 
     def restore(self) -> None:
         """Put everything back. Ctrl-C waits until that is done.
@@ -111,6 +123,19 @@ class Memory:
                 f"{type(failed[0]).__name__}: {failed[0]}. Load the last checkpoint to be safe."
             ) from failed[0]
 
+    def silence(self) -> None:
+        """Take away the hooks around updates, those of all optimizers included; ``restore`` brings them back.
+
+        Schedulers, averages of weights and counters hang there, and must not take a trial for training.
+        """
+        for optimizer in self.optimizers:
+            for name in ("register_step_pre_hook", "register_step_post_hook"):
+                with suppress(AttributeError):  # a wrapper without hooks of its own
+                    getattr(optimizer, name)(_nothing).hooks_dict_ref().clear()
+        for held, taken in self._hooks:
+            for key in [key for key, hook in held.items() if hook != WATCH._before_step]:
+                taken[key] = held.pop(key)
+
     # -- the walk --------------------------------------------------------------------------------------------
 
     def _walk(self, root: Any) -> None:
@@ -126,12 +151,14 @@ class Memory:
             if look is not None and id(thing) not in self._seen:
                 self._seen[id(thing)] = thing
                 waiting.extend(look(thing))
+            elif look is None and is_plain(thing):
+                self._held.append(vars(thing))
 
     def _kind(self, thing: Any) -> Callable[[Any], Iterable[Any]] | None:
         """How to remember ``thing``, None if it has nothing that changes; the function returns its members."""
         if isinstance(thing, Tensor):
             return self._tensor
-        if _is_array(thing):
+        if is_array(thing):
             return self._array
         if isinstance(thing, dict):
             return self._dict
@@ -219,23 +246,53 @@ class Memory:
             self._undo.append(partial(write, state))
         return ()
 
-    def _walk_feeder(self, feeder: Any) -> None:
-        if isinstance(feeder, _FEEDERS):
-            self._walk(feeder)
-        elif hasattr(feeder, "__dict__") and id(feeder) not in self._seen:
-            self._seen[id(feeder)] = feeder
-            for member in self._feeder(feeder):
-                self._walk(member)
-
     def _feeder(self, feeder: Any) -> list[Any]:
-        """The attributes as they are, and what draws from a random generator; never the data."""
-        inside = list(self._dict(vars(feeder)))
-        data = [x for x in (vars(feeder).get("dataset"), vars(feeder).get("data_source")) if hasattr(x, "__dict__")]
-        for dataset in data:
-            if id(dataset) not in self._seen and not isinstance(dataset, _OWNERS):
-                self._seen[id(dataset)] = dataset
-                inside.extend(self._dict(vars(dataset)))
-        return [x for x in inside if isinstance(x, _FEEDERS) or _reader(x)]
+        self._plain.append(vars(feeder))
+        return []
+
+    def _lightly(self, roots: Iterable[Any], deep: bool = True) -> None:
+        """Remember attributes, containers, closures and random generators; never a tensor, an array, or an iterator.
+
+        Args:
+            roots: Where to begin.
+            deep: Whether to look into plain objects too.
+        """
+        waiting = list(roots)
+        while waiting:
+            thing = waiting.pop()
+            if id(thing) in self._seen:
+                continue
+            if isinstance(thing, (dict, list, deque, set, tuple)) or _reader(thing):
+                look = self._kind(thing)
+            else:
+                look = self._inside if deep else None
+            if look is not None:
+                self._seen[id(thing)] = thing
+                members = list(look(thing))
+                waiting.extend(members if len(members) <= _LONG else ())
+
+    def _inside(self, thing: Any) -> list[Any]:
+        """What a function, a method or a plain object holds."""
+        if isinstance(thing, MethodType):
+            return [thing.__self__]
+        if isinstance(thing, partial):
+            return [thing.func, thing.args, thing.keywords]
+        if isinstance(thing, FunctionType):
+            return self._closure(thing)
+        return [vars(thing)] if is_plain(thing) else []
+
+    def _closure(self, function: FunctionType) -> list[Any]:
+        cells = []
+        for cell in function.__closure__ or ():
+            with suppress(ValueError):  # still empty
+                cells.append((cell, cell.cell_contents))
+
+        def undo() -> None:
+            for cell, content in cells:
+                cell.cell_contents = content
+
+        self._undo.append(undo)
+        return [content for _, content in cells]
 
     # -- tensors ---------------------------------------------------------------------------------------------
 
@@ -295,10 +352,20 @@ def _placed(tensor: Tensor) -> tuple[Any, ...]:
         return (tensor.dtype, tensor.shape)
 
 
-def _is_array(thing: Any) -> bool:
+def is_array(thing: Any) -> bool:
     """Whether it is an array of numpy that lies in memory; a mapped file may be larger than that."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(thing, numpy.ndarray) and not isinstance(thing, numpy.memmap)
+
+
+def is_plain(thing: Any) -> bool:
+    """Whether it is of somebody's own class, or of a kind that feeds data, so that its attributes may be put back."""
+    if isinstance(thing, (type, Iterator, Tensor, Optimizer, LRScheduler, GradScaler, Scheduler)):
+        return False
+    if not isinstance(getattr(thing, "__dict__", None), dict):
+        return False
+    known = (*_FEEDERS, Dataset, nn.Module, SimpleNamespace)
+    return isinstance(thing, known) or type(thing).__module__.partition(".")[0] not in _ALIEN
 
 
 # -- random generators ---------------------------------------------------------------------------------------
@@ -361,15 +428,23 @@ def seed_all(seed: int) -> None:
 # -- hooks -------------------------------------------------------------------------------------------------
 
 
-def silence(optimizer: Optimizer) -> None:
-    """Take away the hooks around the optimizer's updates; ``Memory.restore`` brings them back.
+def _common_hooks() -> list[Any]:
+    """The hooks around the updates of all optimizers."""
+    found = []
+    for register in (register_optimizer_step_pre_hook, register_optimizer_step_post_hook):
+        handle = register(_nothing)
+        found.append(handle.hooks_dict_ref())
+        handle.remove()
+    return found
 
-    Schedulers, averages of weights and counters hang there, and must not take a trial for training.
-    """
-    for name in ("register_step_pre_hook", "register_step_post_hook"):
-        with suppress(AttributeError):  # a wrapper without hooks of its own
-            handle = getattr(optimizer, name)(_nothing)
-            handle.hooks_dict_ref().clear()
+
+def _hooked_again(held: dict[int, Any], taken: dict[int, Any]) -> None:
+    """Put back what was taken, in the order in which the hooks were registered."""
+    if taken:
+        items = sorted({**held, **taken}.items())
+        held.clear()
+        held.update(items)
+        taken.clear()
 
 
 def _nothing(*_: Any) -> None:
