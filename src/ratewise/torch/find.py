@@ -445,8 +445,13 @@ class TorchTrainable:
         found: dict[str, Any] = {
             "optimizer": kinds[0] if len(kinds) == 1 else kinds,
             "ratios": dict(zip(labels, self._ratios, strict=True)),
-            "weight_decay": [float(group["weight_decay"]) for group in self._groups if "weight_decay" in group],
+            "weight_decay": sorted({float(group["weight_decay"]) for group in self._groups if "weight_decay" in group}),
         }
+        leading = self._groups[self._ratios.index(max(self._ratios))]
+        if "betas" in leading:
+            found["betas"] = [float(beta) for beta in leading["betas"]]
+        elif "momentum" in leading:
+            found["momentum"] = float(leading["momentum"])
         positions = [s.position for o in self._optimizers if (s := WATCH.scheduler_of(o)) is not None]
         if positions:
             found["at_update"] = positions[0]
