@@ -1,5 +1,6 @@
 """Batches for a finder: looked at without taking them from a stream, begun anew, some kept aside."""
 
+import copy
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,6 +49,15 @@ class Lookahead(Iterator[Any]):
                     return
             yield self._ahead[seen]
             seen += 1
+
+
+def apart(loader: Any) -> Any:
+    """Return the loader, or a copy where a DataLoader keeps its iterator: beginning anew would end the epoch in use."""
+    if getattr(loader, "_iterator", None) is None:
+        return loader
+    other = copy.copy(loader)
+    vars(other)["_iterator"] = None
+    return other
 
 
 def counted(batches: Any) -> int | None:

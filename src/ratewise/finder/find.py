@@ -16,7 +16,7 @@ P = ParamSpec("P")
 
 METHODS = ("probe", "range")
 
-OCTAVES = 64
+ROOM = 64
 """Least ratio of the highest to the lowest rate of a probe: two steps of its coarse grid."""
 
 UNKNOWN_HORIZON = 400
@@ -59,9 +59,9 @@ def find(
             return judged(curve, trainable.cost, trainable.valid_for, ceiling)
         finally:
             trainable.restore()
-    if high < OCTAVES * low:
+    if high < ROOM * low:
         raise FinderError(
-            f"find_lr: a probe needs room: high must be at least {OCTAVES} times low, got low={low:g}, high={high:g}."
+            f"find_lr: a probe needs room: high must be at least {ROOM} times low, got low={low:g}, high={high:g}."
         )
     planned, run, begin, left = _planned(trainable, schedule, horizon)
     if left < 1:

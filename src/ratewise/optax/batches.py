@@ -4,7 +4,6 @@ JAX has no global state, but loaders have: generators of Python and numpy, often
 ``Memory`` puts those back.
 """
 
-import copy
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 
 from ratewise.errors import FinderError
-from ratewise.finder.batches import Lookahead
+from ratewise.finder.batches import Lookahead, apart
 from ratewise.finder.interrupts import uninterrupted
 
 _DEEPEST = 4
@@ -44,16 +43,7 @@ def source(batches: Any, name: str = "batches") -> Callable[[], Iterator[Any]]:
             f"find_lr: {name} must be a loader, a list of batches, another iterable or a function that returns one, "
             f"got {type(batches).__name__}. One batch alone goes into a list, with others."
         )
-    return lambda: iter(_apart(batches))
-
-
-def _apart(loader: Any) -> Any:
-    """The loader, or a copy where a DataLoader keeps its iterator: beginning anew would end the epoch in progress."""
-    if getattr(loader, "_iterator", None) is None:
-        return loader
-    other = copy.copy(loader)
-    vars(other)["_iterator"] = None
-    return other
+    return lambda: iter(apart(batches))
 
 
 def fresh(batch: Any) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ratewise.errors import FinderError
-from ratewise.finder.batches import Lookahead
+from ratewise.finder.batches import Lookahead, apart
 from ratewise.torch.snapshot import is_array
 
 
@@ -23,7 +23,7 @@ def source(batches: Any, name: str = "batches") -> Callable[[], Iterator[Any]]:
     if isinstance(batches, Lookahead):
         return batches.coming
     if isinstance(batches, DataLoader):
-        return lambda: iter(_apart(batches))
+        return lambda: iter(apart(batches))
     if isinstance(batches, Iterator):
         raise FinderError(
             f"find_lr: {name} is an iterator, and what the finder takes would be missing in training. Give the loader "
@@ -35,15 +35,6 @@ def source(batches: Any, name: str = "batches") -> Callable[[], Iterator[Any]]:
             "One batch alone goes into a list, with others."
         )
     return lambda: iter(batches)
-
-
-def _apart(loader: Any) -> Any:
-    """The loader, or a copy of it where its iterator is kept: beginning anew would end the epoch in progress."""
-    if getattr(loader, "_iterator", None) is None:
-        return loader
-    other = copy.copy(loader)
-    vars(other)["_iterator"] = None
-    return other
 
 
 def fresh(batch: Any, device: torch.device | None = None) -> Any:

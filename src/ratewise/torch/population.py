@@ -136,15 +136,14 @@ class Population:
 
     @torch.no_grad()
     def _move(self, rates: Tensor) -> None:
-        before = {name: p.clone() for name, p in self.parameters.items()}
+        before = {id(p): p.clone() for p in self.parameters.values()}
         for optimizer in self._optimizers:
             optimizer.step()
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
-        names = {id(p): name for name, p in self.parameters.items()}
         for group, ratio in zip(groups, self._ratios, strict=True):
             for p in group["params"]:
                 scale = (rates * ratio).to(p.dtype).reshape(-1, *[1] * (p.ndim - 1))
-                p.copy_(torch.addcmul(before[names[id(p)]], p - before[names[id(p)]], scale))
+                p.copy_(torch.addcmul(before[id(p)], p - before[id(p)], scale))
 
     def _stack(self, tensor: Tensor) -> Tensor:
         return tensor.detach().expand(self._count, *tensor.shape).clone(memory_format=torch.contiguous_format)
