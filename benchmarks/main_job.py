@@ -16,7 +16,7 @@ import optuna
 
 from ratewise.lab.catalogue import CATALOGUE
 from ratewise.lab.loading import load
-from ratewise.lab.runs import Job, Run, execute
+from ratewise.lab.runs import Cohort, Member, Run, execute
 
 STEPS, TRIALS = 300, 60
 
@@ -43,8 +43,9 @@ def optunas(folder: Path) -> float:
         name = trial.suggest_categorical("strategy", grid["strategy"])
         octave, seed = trial.suggest_int("octave", -3, 3), trial.suggest_int("seed", 0, 4)
         rate = CATALOGUE[name].peak(STEPS) * 2.0**octave
-        run = Run(task.fingerprint, name, "", rate, seed, "tune", STEPS, "torch")
-        result = execute(Job(run, CATALOGUE[name].with_peak(rate, STEPS), "digits"))
+        run = Run(task.fingerprint, name, "", rate, seed, "tune", STEPS, "one-by-one")
+        member = Member(CATALOGUE[name].with_peak(rate, STEPS), seed, STEPS, "tune")
+        (result,) = execute(Cohort("digits", (run,), (member,)))
         return 10.0 if result["loss"] is None else float(result["loss"])
 
     study.optimize(objective, n_trials=3)  # imports and first use are not counted

@@ -17,13 +17,14 @@ EVERYTHING = {"errors", "core", "interop", "doctor", "finder", "lab", "report", 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "core": {"errors"},
-    **{key: {"errors", "core", "finder"} for key in ADAPTERS},  # the finder knows no framework: adapters drive it
+    "outcome": set(),
+    **{key: {"errors", "core", "finder", "outcome"} for key in ADAPTERS},  # the finder knows no framework
     "interop": {"errors", "core"},
     "doctor": {"errors", "core", "interop"},
     "finder": {"errors", "core"},
     "testing": {"errors", "core"},
     "logs": {"errors", "core"},
-    "lab": {"errors", "core", "finder", "interop", *ADAPTERS},
+    "lab": {"errors", "core", "finder", "interop", "outcome", *ADAPTERS},
     "report": {"errors", "core", "finder", "lab"},
     "cli": EVERYTHING,
     "": {"errors", "core", "interop", "lab"},  # the package itself: its names

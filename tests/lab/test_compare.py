@@ -71,7 +71,7 @@ def test_two_workers_find_what_one_finds(tmp_path):
 
 def test_finished_runs_are_not_executed_again(store, monkeypatch):
     first = compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)
-    monkeypatch.setattr("ratewise.lab.compare.execute", lambda job: pytest.fail("executed again"))
+    monkeypatch.setattr("ratewise.lab.pools.execute", lambda job: pytest.fail("executed again"))
     assert compare("wine", ["cosine", "fixed"], SMALL, store, workers=1) == first
     assert reported("wine", store) == first
 
@@ -79,28 +79,28 @@ def test_finished_runs_are_not_executed_again(store, monkeypatch):
 def test_more_strategies_and_seeds_reuse_the_runs_that_are_there(store, monkeypatch):
     compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)
     executed = []
-    import ratewise.lab.compare as module
+    import ratewise.lab.pools as module
 
     real = module.execute
-    monkeypatch.setattr(module, "execute", lambda job: executed.append(job.run) or real(job))
+    monkeypatch.setattr(module, "execute", lambda cohort: executed.extend(cohort.runs) or real(cohort))
     larger = Budget(steps=40, rates=3, tuning_seeds=2, fresh_seeds=8)
     compare("wine", ["cosine", "fixed", "linear"], larger, store, workers=1)
     assert sum(run.strategy == "cosine" for run in executed) == 1
 
 
 def test_an_unfinished_study_can_be_reported(store, monkeypatch):
-    import ratewise.lab.compare as module
+    import ratewise.lab.pools as module
 
     real, count = module.execute, iter(range(20))
 
-    def interrupted(job):
-        if next(count) == 9:
+    def interrupted(cohort):
+        if next(count) == 3:
             raise KeyboardInterrupt
-        return real(job)
+        return real(cohort)
 
     monkeypatch.setattr(module, "execute", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)
+        compare("wine", ["cosine", "fixed"], SMALL, store, workers=1, cohort=3)
     partial = reported("wine", store)
     assert (partial["finished"], partial["verdict"], partial["recommended"]) == (False, None, None)
     assert sum(row["runs"] for row in partial["strategies"]) == 9

@@ -8,7 +8,7 @@ another strategy is another table and not another compilation.
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from ratewise.errors import TaskError
 from ratewise.finder.finding import Finding
 from ratewise.keras.find import find_lr
 from ratewise.keras.named import build
+from ratewise.outcome import Outcome
 
 LOSSES: dict[str, Callable[[], Any]] = {
     "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -34,23 +35,20 @@ class Engine:
     """Trains a task's Keras model, one run at a time.
 
     Args:
-        splits: ``{"train": (inputs, targets), ...}`` as numpy arrays.
-        model: Makes a new Keras model.
-        loss: A name of ``LOSSES``.
-        metric: ``"accuracy"`` to count right classes; else the loss is the metric.
+        task: A ``ratewise.Task`` with a ``keras_model`` and a loss of ``LOSSES``.
 
     Raises:
         TaskError: Keras runs on another backend, or the loss is a PyTorch function.
     """
 
-    def __init__(self, splits: Mapping[str, Any], model: Callable[[], Any], loss: Any, metric: str) -> None:
+    def __init__(self, task: Any) -> None:
         if keras.backend.backend() != "tensorflow":
             raise TaskError(f"engine 'keras': needs Keras on TensorFlow, it runs on {keras.backend.backend()!r}.")
-        if loss not in LOSSES:
+        if task.loss not in LOSSES:
             raise TaskError("engine 'keras': the task's loss must be 'cross_entropy' or 'mse', got a function.")
         _one_thread()
-        self._splits, self._make, self._metric = splits, model, metric
-        self._loss = LOSSES[loss]()
+        self._task, self._splits, self._make, self._metric = task, task.splits, task.keras_model, task.metric
+        self._loss = LOSSES[task.loss]()
         self._initial: dict[int, list[Any]] = {}
         self._loops: dict[Any, _Loop] = {}
 
@@ -101,14 +99,26 @@ class Engine:
             **of_the_run, **settings,
         )  # fmt: skip
 
-    def run(self, strategy: Any, seed: int, order: Any, split: str) -> tuple[list[float], float | None, float | None]:
-        """Train once and measure; arguments and result are those of ``ratewise.torch.engine.Engine.run``."""
-        self._start(seed)
-        losses = self._loop(strategy, len(order)).run(strategy, order)
+    def room(self) -> int:
+        """How many runs a cohort may have: any number, since they are trained one after the other."""
+        return 2**20
+
+    def cohort(self, members: Sequence[Any]) -> list[Outcome]:
+        """Train every member and measure it; as ``ratewise.torch.engine.Engine.cohort``."""
+        return [self._one(member) for member in members]
+
+    def _one(self, member: Any) -> Outcome:
+        self._start(member.seed)
+        order = self._task.order(member.seed, member.steps)
+        losses = self._loop(member.strategy, member.steps).run(member.strategy, order)
         wrong = next((t for t, loss in enumerate(losses) if not math.isfinite(loss)), None)
+        splits = ("valid",) if member.phase == "tune" else ("valid", "test")
         if wrong is not None:
-            return losses[: wrong + 1], None, None
-        return losses, *self._measure(split)
+            return Outcome(losses[: wrong + 1], {split: [] for split in splits}, None, None, "keras", wrong + 1)
+        found = {split: self._measure(split) for split in splits}
+        loss, metric = found[splits[-1]]
+        held = {split: [x] if x is not None else [] for split, (x, _) in found.items()}
+        return Outcome(losses, held, loss, metric, "keras", len(losses))
 
     def _start(self, seed: int) -> None:
         """Give the model the initial values of a seed."""

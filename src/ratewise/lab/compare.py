@@ -5,19 +5,18 @@ paired. The reference is the strategy with the best tuning score, fixed before a
 are tested against it on fresh seeds.
 """
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 
 from ratewise.core.horizon import Horizon
-from ratewise.errors import LabError, ScheduleError, StoreError, TaskError, UnknownName, nearest
+from ratewise.errors import LabError, ScheduleError, StoreError, UnknownName, nearest
 from ratewise.lab import DEFAULT_STORE, stats
 from ratewise.lab.catalogue import CATALOGUE, strategy as named
 from ratewise.lab.loading import load
-from ratewise.lab.plan import Budget, Plan, settled
-from ratewise.lab.runs import ENGINES, Job, Run, examined, execute, start_worker
+from ratewise.lab.plan import Budget, Plan
+from ratewise.lab.pools import processes
+from ratewise.lab.runs import ENGINES, Run, examined
 from ratewise.lab.store import Store
 from ratewise.lab.strategy import Strategy
 from ratewise.lab.summary import Result, summary
@@ -32,8 +31,9 @@ def compare(
     budget: Budget | None = None,
     store: str | Path = DEFAULT_STORE,
     *,
-    engine: str = "torch",
+    engine: str = "population",
     workers: int = 2,
+    cohort: int = 128,
     study: str | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -46,7 +46,9 @@ def compare(
         strategies: Strategies, or names of the catalogue; all of the catalogue by default.
         budget: How much each strategy gets.
         store: File or database URL for finished runs.
-        engine: ``"torch"`` or ``"keras"``.
+        engine: ``"population"`` (PyTorch, many runs at once; ``"torch"`` means the same), ``"one-by-one"`` (PyTorch),
+            ``"jax"`` or ``"keras"``.
+        cohort: How many runs are trained together, at most.
         workers: Processes, of one thread each; 1 trains in this one.
         study: Name of the study in the store; by default the task's.
         progress: Called with the runs done and the runs known to be needed.
@@ -62,13 +64,14 @@ def compare(
     if any(c in (study or "") for c in "/\\\n"):
         raise LabError(f"compare: study must be a short word without slashes, got {study!r}.")
     task = load(task) if isinstance(task, str) else task
-    plan = planned(task, strategies, budget or Budget(), engine)
+    plan = planned(task, strategies, budget or Budget(), engine, cohort)
     with Store(store, write=True) as kept:
         kept.open_study(study or task.name)
         kept.set_plan(plan.to_dict())
         results = kept.results()
-        for run, result in carried_out(plan, task, results, workers, progress):
-            kept.add(run, result)
+        for pairs in carried_out(plan, task, results, workers, progress):
+            for run, result in pairs:
+                kept.add(run, result)
     return summary(plan, results)
 
 
@@ -89,7 +92,7 @@ def reported(study: str, store: str | Path = DEFAULT_STORE) -> Result:
 
 
 def planned(
-    task: Task, strategies: Iterable[Strategy | str] | None, budget: Budget, engine: str
+    task: Task, strategies: Iterable[Strategy | str] | None, budget: Budget, engine: str, cohort: int = 128
 ) -> Plan:  # fmt: skip
     """Return the plan of a comparison.
 
@@ -98,15 +101,17 @@ def planned(
         ScheduleError: A schedule does not fit the run, has a negative rate, or cannot be written down.
         UnknownName: There is no such engine, strategy or optimizer.
     """
+    engine = "population" if engine == "torch" else engine
     if engine not in ENGINES:
-        raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, ENGINES)}")
+        raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, (*ENGINES, "torch"))}")
     chosen = tuple(named(s) if isinstance(s, str) else s for s in (strategies or CATALOGUE))
     names = [strategy.name for strategy in chosen]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise LabError(f"compare: strategy {twice[0]!r} is there twice. Give each its own name.")
     for optimizer in {strategy.optimizer for strategy in chosen} - {"sgd", "adagrad", "rmsprop", "adam", "adamw"}:
-        known = import_module(f"ratewise.{engine}").OPTIMIZERS  # loads the framework, so only where it is needed
+        adapter = ENGINES[engine][0].partition(".")[0]  # loads the framework, so only where it is needed
+        known = import_module(f"ratewise.{adapter}").OPTIMIZERS
         if optimizer not in known:
             raise UnknownName(f"unknown optimizer {optimizer!r}.{nearest(optimizer, known)}")
     stats.require_seeds(budget.fresh_seeds, len(chosen) - 1)
@@ -116,7 +121,7 @@ def planned(
         "batch_size": task.batch_size,
         "examples": len(task.splits["train"][0]),
     }
-    plan = Plan(task.name, examined(task, engine), budget.steps or task.steps, chosen, budget, engine, facts)
+    plan = Plan(task.name, examined(task, engine), budget.steps or task.steps, chosen, budget, engine, facts, cohort)
     for strategy in chosen:
         _check_rates(strategy, plan.horizon)
     return Plan.from_dict(plan.to_dict())  # what the report will read later, so whatever cannot be kept fails now
@@ -133,47 +138,16 @@ def _check_rates(strategy: Strategy, horizon: Horizon) -> None:
 
 def carried_out(
     plan: Plan, task: Task, results: dict[str, Result], workers: int, progress: Progress | None
-) -> Iterator[tuple[Run, Result]]:
-    """Do whatever is pending until nothing is; yield each run as it finishes and note it in ``results``."""
-    with _pool(workers) as execute_all:
+) -> Iterator[list[tuple[Run, Result]]]:
+    """Do whatever is pending until nothing is; yield each cohort as it finishes and note it in ``results``."""
+    with processes(workers) as execute_all:
         while pending := plan.pending(results):
             done = plan.done(results)
             wanted = max(plan.least(), done + len(pending))
-            jobs = [Job(run, settled(plan, run), task.reference or task) for run in pending]
-            for run, result in execute_all(jobs):
-                yield run, result
-                results[run.key] = result
-                done += 1
+            for cohort, found in execute_all(plan.cohorts(pending, task.reference or task)):
+                pairs = list(zip(cohort.runs, found, strict=True))
+                yield pairs
+                results.update((run.key, result) for run, result in pairs)
+                done += len(pairs)
                 if progress is not None:
                     progress(done, max(wanted, done))
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[Callable[[Sequence[Job]], Iterator[tuple[Run, Result]]]]:
-    """A function that carries out jobs, in so many processes, and yields them as they finish."""
-    if workers == 1:
-        yield lambda jobs: map(_done, jobs)
-        return
-    from loky import ProcessPoolExecutor, as_completed
-    from loky.process_executor import TerminatedWorkerError
-
-    executor = ProcessPoolExecutor(  # loky's: a script needs no __main__ guard
-        workers, env={"OMP_NUM_THREADS": "1"}, initializer=start_worker, initargs=(os.getpid(),)
-    )
-
-    def execute_all(jobs: Sequence[Job]) -> Iterator[tuple[Run, Result]]:
-        return (future.result() for future in as_completed([executor.submit(_done, job) for job in jobs]))
-
-    try:
-        yield execute_all
-    except TerminatedWorkerError as error:
-        raise TaskError(
-            "a worker process was killed (out of memory?). Finished runs are kept: start again to go on, "
-            "perhaps with --workers 1."
-        ) from error
-    finally:
-        executor.shutdown(kill_workers=True)
-
-
-def _done(job: Job) -> tuple[Run, Result]:
-    return job.run, execute(job)

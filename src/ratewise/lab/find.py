@@ -9,7 +9,7 @@ from ratewise.errors import FinderError, TaskError, UnknownName, nearest
 from ratewise.finder import Finding, ramp
 from ratewise.finder.find import METHODS
 from ratewise.lab.loading import load
-from ratewise.lab.runs import ENGINES, engine_of, examined
+from ratewise.lab.runs import engine_of, examined
 from ratewise.lab.strategy import Strategy
 from ratewise.lab.task import Task
 
@@ -40,14 +40,14 @@ def find(
         True
     """
     _check(method, steps, settings)  # before a framework is loaded, which takes longer
-    if engine not in ENGINES:
-        raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, ENGINES)}")
+    if engine not in _TRAINED_BY:
+        raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, _TRAINED_BY)}")
     task = load(task) if isinstance(task, str) else task
     if method == "range" and steps is not None:
         settings["steps"] = steps
     length = task.steps if steps is None or method == "range" else steps
-    examined(task, engine)
-    trained = engine_of(task, engine)
+    examined(task, _TRAINED_BY[engine])
+    trained = engine_of(task, _TRAINED_BY[engine])
     known = import_module(f"ratewise.{engine}").OPTIMIZERS
     if strategy.optimizer not in known:
         raise UnknownName(f"unknown optimizer {strategy.optimizer!r}.{nearest(strategy.optimizer, known)}")
@@ -59,6 +59,9 @@ def find(
             raise
         raise TaskError(f"Task {task.name!r}: {error}") from error
     return found
+
+
+_TRAINED_BY = {"torch": "one-by-one", "keras": "keras"}
 
 
 def _check(method: str, steps: int | None, settings: Mapping[str, Any]) -> None:

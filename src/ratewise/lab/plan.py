@@ -12,7 +12,7 @@ from typing import Any
 
 from ratewise.core.horizon import Horizon
 from ratewise.errors import LabError
-from ratewise.lab.runs import Run, spec
+from ratewise.lab.runs import Cohort, Member, Run, spec
 from ratewise.lab.strategy import Strategy
 
 FIRST_FRESH_SEED = 1000
@@ -83,6 +83,7 @@ class Plan:
         budget: How much each strategy gets.
         engine: Which engine trains.
         facts: What else is known of the task: description, metric, batch size, number of training examples.
+        cohort: How many runs are trained together.
     """
 
     task: str
@@ -92,11 +93,12 @@ class Plan:
     budget: Budget
     engine: str
     facts: Mapping[str, Any]
+    cohort: int = 128
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
         return {
-            **{name: getattr(self, name) for name in ("task", "fingerprint", "steps", "engine")},
+            **{name: getattr(self, name) for name in ("task", "fingerprint", "steps", "engine", "cohort")},
             "strategies": [strategy.to_dict() for strategy in self.strategies],
             "budget": asdict(self.budget),
             "facts": dict(self.facts),
@@ -184,6 +186,22 @@ class Plan:
             return tuning
         fresh = [run for strategy, choice in choices if choice.best for run in self.fresh(strategy, choice.best)]
         return [run for run in fresh if run.key not in results]
+
+    def cohorts(self, pending: Sequence[Run], task: Any) -> list[Cohort]:
+        """Group runs that can be trained together; how does not depend on how many processes there are.
+
+        Args:
+            pending: The runs.
+            task: The task, or its reference, as a ``Cohort`` keeps it.
+        """
+        groups: dict[Any, list[Run]] = {}
+        for run in pending:
+            groups.setdefault((run.steps, run.phase), []).append(run)
+        return [
+            Cohort(task, tuple(part), tuple(Member(settled(self, r), r.seed, r.steps, r.phase) for r in part))
+            for runs in groups.values()
+            for part in (runs[i : i + self.cohort] for i in range(0, len(runs), self.cohort))
+        ]
 
     def spent(self, strategy: Strategy, choice: Choice, results: Results) -> list[Run]:
         """The finished runs of a strategy."""

@@ -6,7 +6,6 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import import_module
@@ -18,8 +17,15 @@ from ratewise.lab.loading import load
 from ratewise.lab.strategy import Strategy
 from ratewise.lab.task import Task
 from ratewise.lab.tasks import TASKS
+from ratewise.outcome import Outcome, marks
 
-ENGINES = ("torch", "keras")
+ENGINES = {
+    "population": ("torch.engine", "model"),
+    "one-by-one": ("torch.engine", "model"),
+    "jax": ("optax.engine", "jax_model"),
+    "keras": ("keras.engine", "keras_model"),
+}
+"""Every engine: the module of its class ``Engine``, and the field of a task that makes its model."""
 CURVE_POINTS = 40
 
 
@@ -56,12 +62,40 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run together with what is needed to carry it out, in any process."""
+class Member:
+    """A run as an engine is given it.
 
-    run: Run
+    Args:
+        strategy: Settled for the run's length, and scaled to its rate.
+        seed: Of initial values, batches and everything random in the model.
+        steps: Optimizer updates.
+        phase: As in ``Run``.
+    """
+
     strategy: Strategy
+    seed: int
+    steps: int
+    phase: str
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Runs that are trained together, with what is needed to carry them out in any process.
+
+    Args:
+        task: The task, or its reference.
+        runs: Of the same task, engine, steps and phase.
+        members: The same runs for the engine.
+    """
+
     task: Task | str
+    runs: tuple[Run, ...]
+    members: tuple[Member, ...]
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of its runs, by which it is claimed."""
+        return hashlib.sha256("".join(run.key for run in self.runs).encode()).hexdigest()
 
 
 def spec(strategy: Strategy) -> str:
@@ -74,29 +108,40 @@ _PREPARED: dict[tuple[str, str], tuple[Task, Any]] = {}
 """The task and engine of the comparison that this process works for: data is loaded and models compiled once."""
 
 
-def _prepared(planned: Job) -> tuple[Task, Any]:
-    """The job's task and an engine for it; a task that was sent by value counts as the same by its fingerprint."""
-    key = planned.run.task, planned.run.engine
+def _prepared(planned: Cohort) -> tuple[Task, Any]:
+    """The cohort's task and an engine for it; a task that was sent by value counts as the same by its fingerprint."""
+    key = planned.runs[0].task, planned.runs[0].engine
     if key not in _PREPARED:
         _PREPARED.clear()
         task = load(planned.task) if isinstance(planned.task, str) else planned.task
-        _PREPARED[key] = task, engine_of(task, planned.run.engine)
+        _PREPARED[key] = task, engine_of(task, planned.runs[0].engine)
     return _PREPARED[key]
 
 
 def engine_of(task: Task, name: str) -> Any:
-    """Return a new engine of that name for a task."""
-    model: Callable[[], Any] | None = task.model if name == "torch" else task.keras_model
-    if model is None:
-        wanted = "model" if name == "torch" else "keras_model"
-        raise TaskError(f"Task {task.name!r}: engine {name!r} needs {wanted}=, a function that makes the model.")
-    if name == "torch":
-        try:
-            import_module("torch")
-        except ImportError as error:
-            raise MissingDependency("PyTorch", "torch", "engine 'torch'") from error
-    engine = import_module(f"ratewise.{name}.engine").Engine
-    return engine(task.splits, model, task.loss, task.metric)
+    """Return a new engine of that name for a task.
+
+    Raises:
+        TaskError: The task has no model for this engine.
+        MissingDependency: The framework is not installed.
+    """
+    module, field = ENGINES[name]
+    if getattr(task, field) is None:
+        raise TaskError(f"Task {task.name!r}: engine {name!r} needs {field}=, a function that makes the model.")
+    adapter = module.partition(".")[0]
+    framework, package, extra = _FRAMEWORKS[adapter]
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise MissingDependency(framework, extra, f"engine {name!r}") from error
+    return import_module(f"ratewise.{module}").Engine(task)
+
+
+_FRAMEWORKS = {
+    "torch": ("PyTorch", "torch", "torch"),
+    "keras": ("Keras", "keras", "keras"),
+    "optax": ("JAX", "optax", "jax"),
+}
 
 
 def examined(task: Task, engine: str) -> str:
@@ -137,35 +182,43 @@ def start_worker(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def execute(planned: Job) -> dict[str, Any]:
-    """Carry out one run.
+def execute(planned: Cohort) -> list[dict[str, Any]]:
+    """Carry out a cohort.
 
     Returns:
-        Plain JSON values: ``loss`` and ``metric`` on the split (None if the run diverged), ``first`` (training loss
-        before the first update), ``diverged`` (update of the first loss that was not finite, or None), ``curve``,
-        ``started`` and ``seconds``.
+        For each run plain JSON values: ``loss`` and ``metric`` on the split that decides (None if the run diverged),
+        ``first`` (training loss before the first update), ``diverged`` (update of the first loss that was not
+        finite, or None), ``curve``, ``marks`` and the held-out losses there (``valid``, ``test``), ``trained``,
+        ``updates``, ``started`` and ``seconds`` (its share of the cohort's).
 
     Raises:
         TaskError: The task's own code raised.
     """
-    run, started = planned.run, time.time()
+    started = time.time()
     name = planned.task if isinstance(planned.task, str) else planned.task.name
     try:
-        task, engine = _prepared(planned)
-        split = "valid" if run.phase == "tune" else "test"
-        losses, loss, metric = engine.run(planned.strategy, run.seed, task.order(run.seed, run.steps), split)
+        _, engine = _prepared(planned)
+        outcomes: list[Outcome] = engine.cohort(planned.members)
     except RatewiseError:
         raise
     except Exception as error:
         raise TaskError(f"Task {name!r}: training raised {type(error).__name__}: {error}") from error
+    spent = {"started": started, "seconds": (time.time() - started) / len(outcomes)}
+    return [_result(o, m.steps) | spent for o, m in zip(outcomes, planned.members, strict=True)]
+
+
+def _result(outcome: Outcome, steps: int) -> dict[str, Any]:
+    losses = outcome.losses
     return {
-        "loss": loss,
-        "metric": metric,
+        "loss": outcome.loss,
+        "metric": outcome.metric,
         "first": losses[0] if math.isfinite(losses[0]) else None,
-        "diverged": len(losses) - 1 if loss is None else None,
+        "diverged": len(losses) - 1 if outcome.loss is None else None,
         "curve": thinned(losses, CURVE_POINTS),
-        "started": started,
-        "seconds": time.time() - started,
+        "marks": marks(steps)[: len(outcome.held["valid"])],
+        **{split: [x if math.isfinite(x) else None for x in values] for split, values in outcome.held.items()},
+        "trained": outcome.trained,
+        "updates": outcome.updates,
     }
 
 

@@ -195,11 +195,15 @@ def _code(plan: Plan, choices: dict[str, Choice], recommended: str | None) -> st
     strategy = next(s for s in plan.strategies if s.name == recommended)
     rate = choices[recommended].best
     assert rate is not None
-    return strategy.with_peak(rate, plan.horizon).code(plan.engine, plan.steps)
+    return strategy.with_peak(rate, plan.horizon).code(_FRAMEWORKS[plan.engine], plan.steps)
+
+
+_FRAMEWORKS = {"population": "torch", "one-by-one": "torch", "keras": "keras", "jax": "optax"}
+_PACKAGES = {"torch": ["torch"], "keras": ["keras", "tensorflow-cpu"], "optax": ["jax", "optax"]}
 
 
 def _versions(engine: str) -> dict[str, str]:
-    names = ["ratewise", *(["torch"] if engine == "torch" else ["keras", "tensorflow-cpu"]), "numpy", "scipy", "optuna"]
+    names = ["ratewise", *(_PACKAGES[_FRAMEWORKS[engine]]), "numpy", "scipy", "optuna"]
     found = {}
     for name in names:
         try:

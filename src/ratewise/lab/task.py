@@ -33,9 +33,12 @@ class Task:
         model: A function without arguments that makes a new ``torch.nn.Module``; its random initial values follow
             the run's seed.
         keras_model: The same for Keras, if the task shall run with ``engine="keras"``.
+        jax_model: The same for JAX, with ``engine="jax"``: it returns an object with
+            ``init(key, inputs) -> parameters`` and ``apply(parameters, inputs) -> output``, as a Flax module has.
         loss: ``"cross_entropy"`` (of logits), ``"mse"``, or for PyTorch a function ``(output, target) -> mean loss``.
         steps: Optimizer updates of one run.
         batch_size: Examples per update.
+        clip_norm: Largest norm of a run's gradient; longer ones are shortened to it before each update.
         description: One sentence about the task and its character.
         version: Change it to run everything again.
 
@@ -53,9 +56,11 @@ class Task:
     data: Any
     model: Callable[[], Any] | None
     keras_model: Callable[[], Any] | None = None
+    jax_model: Callable[[], Any] | None = None
     loss: str | Callable[[Any, Any], Any] = "cross_entropy"
     steps: int = 300
     batch_size: int = 16
+    clip_norm: float | None = None
     description: str = ""
     version: int = 1
     reference: str = field(default="", compare=False)  # how a worker finds the task again; set by load()
@@ -132,7 +137,7 @@ class Task:
 
         The model and a loss of one's own count with the text of the module that defines them.
         """
-        code = [_code(part) for part in (self.model, self.keras_model, self.loss)]
+        code = [_code(part) for part in (self.model, self.keras_model, self.jax_model, self.loss, self.clip_norm)]
         digest = hashlib.sha256(repr((self.name, code, self.batch_size, self.version)).encode())
         for name in SPLITS:
             for part in self.splits[name]:

@@ -55,6 +55,7 @@ def digits() -> Task:
         data=partial(_digits, 0.2),
         model=partial(_build, "torch", "mlp", 64, 64, 10),
         keras_model=partial(_build, "keras", "mlp", 64, 64, 10),
+        jax_model=partial(_build, "optax", "mlp", 64, 64, 10),
         steps=300,
         description="scikit-learn's handwritten digits, 20% of the training labels wrong, validation and test clean: "
         "a rate that does not fall keeps learning the noise",
@@ -68,6 +69,7 @@ def digits_clean() -> Task:
         data=partial(_digits, 0.0),
         model=partial(_build, "torch", "mlp", 64, 64, 10),
         keras_model=partial(_build, "keras", "mlp", 64, 64, 10),
+        jax_model=partial(_build, "optax", "mlp", 64, 64, 10),
         steps=600,
         description="scikit-learn's handwritten digits, clean labels: easy, about half cannot be told apart",
     )
@@ -80,6 +82,7 @@ def digits_cnn() -> Task:
         data=partial(_digits, 0.0),
         model=partial(_build, "torch", "cnn", 8, 8, 10),
         keras_model=partial(_build, "keras", "cnn", 8, 8, 10),
+        jax_model=partial(_build, "optax", "cnn", 8, 8, 10),
         steps=300,
         description="scikit-learn's handwritten digits, clean labels, two convolutions: nothing is learned at four "
         "times the best rate",
@@ -108,6 +111,7 @@ def breast_cancer() -> Task:
         data=partial(_table, "breast_cancer", train=300, valid=120),
         model=partial(_build, "torch", "mlp", 30, 16, 2),
         keras_model=partial(_build, "keras", "mlp", 30, 16, 2),
+        jax_model=partial(_build, "optax", "mlp", 30, 16, 2),
         steps=200,
         description="scikit-learn's tumours, 30 measurements, 2 kinds: accuracies tie, the loss shows which rate is "
         "too sure of its mistakes",
@@ -121,6 +125,7 @@ def diabetes() -> Task:
         data=partial(_table, "diabetes", train=240, valid=90),
         model=partial(_build, "torch", "mlp", 10, 16, 1),
         keras_model=partial(_build, "keras", "mlp", 10, 16, 1),
+        jax_model=partial(_build, "optax", "mlp", 10, 16, 1),
         loss="mse",
         steps=200,
         description="scikit-learn's diabetes patients, 10 measurements, squared error: mostly noise, so rates differ "
@@ -135,6 +140,7 @@ def wine() -> Task:
         data=partial(_table, "wine", train=90, valid=40),
         model=partial(_build, "torch", "mlp", 13, 16, 3),
         keras_model=partial(_build, "keras", "mlp", 13, 16, 3),
+        jax_model=partial(_build, "optax", "mlp", 13, 16, 3),
         steps=150,
         description="scikit-learn's wines, 13 measurements, 3 growers: tiny and nearly separable",
     )
@@ -178,6 +184,7 @@ def stdlib_chars() -> Task:
         data=partial(_stdlib, CONTEXT, every=False),
         model=partial(_build, "torch", "char_mlp", len(_ALPHABET), CONTEXT, 12, 96),
         keras_model=partial(_build, "keras", "char_mlp", len(_ALPHABET), CONTEXT, 12, 96),
+        jax_model=partial(_build, "optax", "char_mlp", len(_ALPHABET), CONTEXT, 12, 96),
         steps=400,
         batch_size=64,
         description="the next character in the Python standard library's own source, from the 12 before it: "
@@ -192,6 +199,7 @@ def stdlib_transformer() -> Task:
         data=partial(_stdlib, CONTEXT, every=True),
         model=partial(_build, "torch", "decoder", len(_ALPHABET), CONTEXT, 32, 2),
         keras_model=partial(_build, "keras", "decoder", len(_ALPHABET), CONTEXT, 32, 2),
+        jax_model=partial(_build, "optax", "decoder", len(_ALPHABET), CONTEXT, 32, 2),
         steps=300,
         description="the next character at each of 12 places in the standard library's own source, by attention: "
         "far from convergence at the end, the best rate of SGD lies near divergence",

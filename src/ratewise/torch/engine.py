@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ from ratewise.core.horizon import Horizon
 from ratewise.core.shapes import Constant
 from ratewise.errors import TaskError
 from ratewise.finder.finding import Finding
+from ratewise.outcome import Outcome, marks
 from ratewise.torch.find import find_lr
 
 Loss: TypeAlias = Callable[[Any, Tensor], Tensor]
@@ -62,21 +63,20 @@ class Engine:
     """Trains a task's PyTorch model, one run at a time.
 
     Args:
-        splits: ``{"train": (inputs, targets), ...}`` as numpy arrays.
-        model: Makes a new module.
-        loss: A name of ``LOSSES`` or a function ``(output, target) -> mean loss``.
-        metric: ``"accuracy"`` to count right classes; else the loss is the metric.
+        task: A ``ratewise.Task``: its splits as numpy arrays, its model, loss, metric and batches.
     """
 
-    def __init__(
-        self, splits: Mapping[str, Any], model: Callable[[], nn.Module], loss: str | Loss, metric: str
-    ) -> None:
-        self._splits, self._model, self._metric = splits, model, metric
-        self._loss = LOSSES[loss] if isinstance(loss, str) else loss
+    def __init__(self, task: Any) -> None:
+        self._task, self._splits, self._model, self._metric = task, task.splits, task.model, task.metric
+        self._loss: Loss = LOSSES[task.loss] if isinstance(task.loss, str) else task.loss
 
     @cached_property
     def _data(self) -> dict[str, tuple[Tensor, Tensor]]:
         return {name: (torch.as_tensor(x), torch.as_tensor(y)) for name, (x, y) in self._splits.items()}
+
+    def room(self) -> int:
+        """How many runs a cohort may have: any number, since they are trained one after the other."""
+        return 2**20
 
     def examine(self) -> str:
         """Build the model as a run would, try one batch, and return a hash of what was built.
@@ -157,50 +157,55 @@ class Engine:
                 **of_the_run, **settings,
             )  # fmt: skip
 
-    def run(self, strategy: Any, seed: int, order: Any, split: str) -> tuple[list[float], float | None, float | None]:
-        """Train once and measure.
+    def cohort(self, members: Sequence[Any]) -> list[Outcome]:
+        """Train every member and measure it.
 
         Args:
-            strategy: Gives ``torch(params, steps) -> (optimizer, scheduler)``.
-            seed: Fixes the initial values and everything random in the model.
-            order: Example indices of each update, ``(steps, batch)``.
-            split: What the result is measured on.
-
-        Returns:
-            The training loss before each update, up to the first that is not finite; loss and metric on the
-            split, None if the run diverged.
+            members: Each has a ``strategy`` that gives ``torch(params, steps) -> (optimizer, scheduler)``, the
+                ``seed`` of initial values, batches and everything random in the model, its ``steps``, and a
+                ``phase``: ``"tune"`` is judged on the validation split, ``"test"`` on the test split.
         """
-        with torch.random.fork_rng(devices=[]), _one_thread():
-            torch.manual_seed(seed)
-            model = self._model()
-            losses = self._train(model, strategy, torch.as_tensor(order))
-            if len(losses) < len(order) or not math.isfinite(losses[-1]):
-                return losses, None, None
-            return losses, *self._measure(model, split)
+        return [self._one(member) for member in members]
 
-    def _train(self, model: nn.Module, strategy: Any, order: Tensor) -> list[float]:
-        optimizer, _ = strategy.torch(model.parameters(), len(order))
+    def _one(self, member: Any) -> Outcome:
+        with torch.random.fork_rng(devices=[]), _one_thread():
+            torch.manual_seed(member.seed)
+            model = self._model()
+            optimizer, _ = member.strategy.torch(model.parameters(), member.steps)
+            splits = ("valid",) if member.phase == "tune" else ("valid", "test")
+            held: dict[str, list[float]] = {split: [] for split in splits}
+            losses: list[float] = []
+            due = set(marks(member.steps))
+            for t, (inputs, targets) in enumerate(self._batches(member.seed, member.steps)):
+                model.train()
+                loss = self._loss(model(inputs), targets)
+                losses.append(loss.item())
+                if not math.isfinite(losses[-1]):
+                    break
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                if self._task.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), self._task.clip_norm)
+                optimizer.step()
+                if t + 1 in due:
+                    for split in splits:
+                        final, metric = self._measure(model, split)
+                        held[split].append(final)
+            if len(losses) < member.steps or not all(map(math.isfinite, (losses[-1], final))):
+                return Outcome(losses, held, None, None, "one by one", len(losses))
+            return Outcome(losses, held, final, metric, "one by one", len(losses))
+
+    def _batches(self, seed: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         inputs, targets = self._data["train"]
-        model.train()
-        losses: list[float] = []
-        for batch in order:
-            loss = self._loss(model(inputs[batch]), targets[batch])
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                break
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        return losses
+        for batch in torch.as_tensor(self._task.order(seed, steps)):
+            yield inputs[batch], targets[batch]
 
     @torch.no_grad()
-    def _measure(self, model: nn.Module, split: str) -> tuple[float | None, float | None]:
+    def _measure(self, model: nn.Module, split: str) -> tuple[float, float]:
         model.eval()
         inputs, targets = self._data[split]
         output = model(inputs)
         loss = float(self._loss(output, targets))
-        if not math.isfinite(loss):
-            return None, None
         if self._metric != "accuracy":
             return loss, loss
         return loss, float((output.argmax(-1) == targets).double().mean())
