@@ -103,7 +103,7 @@ def planned(
     """
     engine = "population" if engine == "torch" else engine
     if engine not in ENGINES:
-        raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, (*ENGINES, "torch"))}")
+        raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, (*ENGINES, 'torch'))}")
     chosen = tuple(named(s) if isinstance(s, str) else s for s in (strategies or CATALOGUE))
     names = [strategy.name for strategy in chosen]
     twice = sorted({name for name in names if names.count(name) > 1})
