@@ -72,7 +72,7 @@ def test_fingerprints_follow_the_model_and_are_the_same_in_every_process(tmp_pat
     import sys
 
     text = (
-        "import numpy as np, torch\nfrom ratewise import Task\ndef model(): return torch.nn.Linear(2, {width})\n"
+        "import numpy as np\nfrom ratewise import Task\ndef model(): return {width}\n"
         "def loss(output, target): return output.sum()\n"
         "task = Task('t', data=(np.zeros((9, 2)), np.zeros(9, int)), model=model, loss=loss)\nprint(task.fingerprint)\n"
     )
@@ -119,6 +119,8 @@ def test_data_that_cannot_be_trained_on_is_refused(changes, message):
         ({"batch_size": -1}, "batch_size must be an integer of at least 1"),
         ({"loss": "cross_entrpy"}, "Did you mean 'cross_entropy'"),
         ({"name": "a/b"}, "without slashes"),
+        ({"clip_norm": 0.0}, r"clip_norm must be a number above 0 or None, got 0\.0"),
+        ({"clip_norm": "1"}, "clip_norm must be a number above 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message):

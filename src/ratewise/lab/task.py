@@ -6,7 +6,7 @@ the batches, the same for every strategy: runs are paired.
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratewise.errors import TaskError, nearest
+from ratewise.lab.streams import gathered, is_loader, stream
 
 Pair: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
 SPLITS = ("train", "valid", "test")
@@ -29,7 +30,10 @@ class Task:
         name: What it is called in tables and files.
         data: ``(inputs, targets)``, which is split 60:20:20 once and for all, or a mapping with ``"train"``,
             ``"valid"`` and ``"test"``, each such a pair. Arrays, tensors or lists; the first axis counts examples.
-            A function without arguments that returns either is called when the data is needed.
+            Each of the three may also be a loader: whatever gives an epoch of batches ``(inputs, targets)`` each time
+            it is iterated over, as a torch ``DataLoader`` does. The one for ``"train"`` keeps its own batch size,
+            shuffling and augmentation. A function without arguments that returns any of these is called when the
+            data is needed.
         model: A function without arguments that makes a new ``torch.nn.Module``; its random initial values follow
             the run's seed.
         keras_model: The same for Keras, if the task shall run with ``engine="keras"``.
@@ -39,7 +43,8 @@ class Task:
         steps: Optimizer updates of one run.
         batch_size: Examples per update.
         clip_norm: Largest norm of a run's gradient; longer ones are shortened to it before each update.
-        description: One sentence about the task and its character.
+        character: What makes one rate better than another here, in a few words: ``"noise"``, ``"overfits"``.
+        description: One sentence about the task.
         version: Change it to run everything again.
 
     Raises:
@@ -61,6 +66,7 @@ class Task:
     steps: int = 300
     batch_size: int = 16
     clip_norm: float | None = None
+    character: str = ""
     description: str = ""
     version: int = 1
     reference: str = field(default="", compare=False)  # how a worker finds the task again; set by load()
@@ -73,6 +79,9 @@ class Task:
                 raise TaskError(
                     f"Task {self.name!r}: {name} must be an integer of at least 1, got {getattr(self, name)!r}."
                 )
+        clip = self.clip_norm
+        if clip is not None and (type(clip) not in (int, float) or not 0 < clip < np.inf):
+            raise TaskError(f"Task {self.name!r}: clip_norm must be a number above 0 or None, got {clip!r:.40}.")
         if isinstance(self.loss, str) and self.loss not in ("cross_entropy", "mse"):
             hint = nearest(self.loss, ("cross_entropy", "mse"))
             raise TaskError(
@@ -84,23 +93,65 @@ class Task:
         """What is shown beside the loss: ``"accuracy"`` for classes, else the loss itself."""
         return "accuracy" if self.loss == "cross_entropy" else "mse" if self.loss == "mse" else "loss"
 
-    @cached_property
+    @property
     def splits(self) -> dict[str, Pair]:
-        """The data as arrays: float32 or int64 inputs and targets for ``"train"``, ``"valid"`` and ``"test"``."""
+        """The data as arrays: float32 or int64 inputs and targets for ``"train"``, ``"valid"`` and ``"test"``.
+
+        Of a loader it is the first epoch under seed 0, of the training loader at most ``steps`` batches.
+        """
+        return self._read[0]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the training batches come from a loader: from ``stream``, not from ``order``."""
+        return self._read[1] is not None
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, Pair], Any]:
+        """The splits, and the loader of the training batches if there is one."""
         data = self.data() if callable(self.data) else self.data
-        if isinstance(data, Mapping):
-            missing = [name for name in SPLITS if name not in data]
-            if missing:
-                raise TaskError(
-                    f"Task {self.name!r}: data needs 'train', 'valid' and 'test', {missing[0]!r} is missing."
-                )
-            return {name: self._pair(name, data[name]) for name in SPLITS}
-        inputs, targets = self._pair("data", data)
+        if not isinstance(data, Mapping):
+            return self._cut(*self._pair("data", data)), None
+        missing = [name for name in SPLITS if name not in data]
+        if missing:
+            raise TaskError(f"Task {self.name!r}: data needs 'train', 'valid' and 'test', {missing[0]!r} is missing.")
+        splits = {
+            name: self._gathered(name, data[name]) if is_loader(data[name]) else self._pair(name, data[name])
+            for name in SPLITS
+        }
+        return splits, data["train"] if is_loader(data["train"]) else None
+
+    def _cut(self, inputs: NDArray[Any], targets: NDArray[Any]) -> dict[str, Pair]:
         order = np.random.default_rng(0).permutation(len(inputs))
         cuts = [len(order) * 6 // 10, len(order) * 8 // 10]
         if len(order) < 5:
             raise TaskError(f"Task {self.name!r}: {len(order)} examples cannot be split into train, valid and test.")
         return {name: (inputs[part], targets[part]) for name, part in zip(SPLITS, np.split(order, cuts), strict=True)}
+
+    def _gathered(self, name: str, loader: Any) -> Pair:
+        limit = self.steps if name == "train" else None
+        try:
+            parts = gathered(loader, limit)
+            again = gathered(loader, 1)
+        except TaskError as error:
+            raise TaskError(f"Task {self.name!r}, {name}: {error}") from error
+        if not parts[0]:
+            raise TaskError(f"Task {self.name!r}: the loader of {name} gave no batch. Give it at least one.")
+        try:
+            arrays = [[_array(batch) for batch in part] for part in parts]
+            inputs, targets = (np.concatenate(batches) for batches in arrays)
+        except (TypeError, ValueError) as error:
+            raise TaskError(
+                f"Task {self.name!r}: the batches of {name} cannot be made into arrays ({error}). Examples must have "
+                "the same shape in every batch."
+            ) from error
+        if any(not np.array_equal(batches[0], _array(part[0])) for batches, part in zip(arrays, again, strict=True)):
+            raise TaskError(
+                f"Task {self.name!r}: the loader of {name} gives other batches under the same seed, so strategies "
+                "could not be compared on the same batches. Let it draw from torch, numpy.random or random, or from "
+                "the generator= of its DataLoader."
+            )
+        return self._pair(name, (inputs, targets))
 
     def _pair(self, name: str, pair: Any) -> Pair:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
@@ -125,11 +176,38 @@ class Task:
         return inputs, targets
 
     def order(self, seed: int, steps: int) -> NDArray[np.int64]:
-        """The training examples of each update, ``(steps, batch_size)``: shuffled epochs, one after the other."""
+        """The training examples of each update, ``(steps, batch_size)``: shuffled epochs, one after the other.
+
+        Raises:
+            TaskError: The task is streamed: its loader has an order of its own.
+        """
+        if self.streamed:
+            raise TaskError(f"Task {self.name!r}: its batches come from a loader. Take them from stream(seed, steps).")
         rng, count = np.random.default_rng(seed), len(self.splits["train"][0])
         epochs = -(-steps * self.batch_size // count)
         stream = np.concatenate([rng.permutation(count) for _ in range(epochs)])
         return stream[: steps * self.batch_size].reshape(steps, self.batch_size).astype(np.int64)
+
+    def stream(self, seed: int, steps: int) -> Iterator[Pair]:
+        """Yield the batches of a run as arrays: from the loader, or those that ``order`` names.
+
+        Everything random in a loader, as far as it draws from torch, numpy, ``random`` or generators of its
+        ``DataLoader``, is fixed by the seed and apart from what a model draws: every strategy sees the same batches.
+
+        Args:
+            seed: Of the run.
+            steps: How many batches.
+
+        Raises:
+            TaskError: The loader gives no batches, or something else than ``(inputs, targets)``.
+        """
+        if self.streamed:
+            for inputs, targets in stream(self._read[1], seed, steps):
+                yield _array(inputs), _array(targets)
+        else:
+            inputs, targets = self.splits["train"]
+            for batch in self.order(seed, steps):
+                yield inputs[batch], targets[batch]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,0 +1,119 @@
+"""A user's own loader as the training data: its shuffling and augmentation stay, fixed by the seed alone."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
+
+from ratewise.errors import TaskError
+from ratewise.lab.task import Task
+
+X, Y = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 2
+
+
+class Augmented(Dataset):
+    """Every example is moved at random each time it is read, by all three generators."""
+
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, i):
+        return X[i] + torch.randn(3) + np.random.rand() + random.random(), Y[i]
+
+
+def task_of(train, **changes):
+    held = TensorDataset(X[:9], Y[:9])
+    data = {"train": train, "valid": DataLoader(held, batch_size=4), "test": (X, Y)}
+    return Task(**{"name": "toy", "data": data, "model": None, **changes})
+
+
+def same(a, b):
+    return all((x == u).all() and (y == v).all() for (x, y), (u, v) in zip(a, b, strict=True))
+
+
+LOADERS = {
+    "shuffle": {"shuffle": True},
+    "generator": {"shuffle": True, "generator": torch.Generator().manual_seed(7)},
+    "sampler": {"sampler": WeightedRandomSampler(torch.ones(50), 50, generator=torch.Generator())},
+    "workers": {"shuffle": True, "num_workers": 1},
+}
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+def test_the_batches_of_a_loader_depend_on_the_seed_alone_whatever_happens_between_them(kind):
+    task = task_of(DataLoader(Augmented(), batch_size=16, **LOADERS[kind]))
+    alone = list(task.stream(3, 40))
+    ours, others, mixed = task.stream(3, 40), task.stream(4, 40), []
+    for _ in range(40):
+        mixed.append(next(ours))
+        torch.randn(2), np.random.rand(), random.random(), next(others)
+    assert same(alone, mixed)
+    assert not same(alone[:1], task.stream(4, 1))
+    assert [len(x) for x, _ in alone[:5]] == [16, 16, 16, 2, 16]  # epoch after epoch, the last batch is short
+    assert not same(alone[:1], alone[4:5])  # drawn anew in each epoch
+
+
+def test_a_loader_takes_nothing_from_the_generators_of_the_model():
+    task = task_of(DataLoader(Augmented(), batch_size=16, shuffle=True))
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    expected = torch.rand(1), np.random.rand(), random.random()
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    assert len(list(task.stream(0, 5))) == 5
+    assert (torch.rand(1), np.random.rand(), random.random()) == expected
+
+
+def test_splits_of_a_loader_are_its_first_epoch_and_every_held_out_example():
+    task = task_of(DataLoader(TensorDataset(X, Y), batch_size=16, shuffle=True))
+    assert {name: len(x) for name, (x, _) in task.splits.items()} == {"train": 50, "valid": 9, "test": 50}
+    assert task.streamed
+    assert sorted(task.splits["train"][0].ravel()) == sorted(X.numpy().ravel())
+    assert len(task_of(task.data["train"], steps=2).splits["train"][0]) == 32  # an epoch may have no end
+
+
+def test_fingerprints_follow_what_the_loader_gives():
+    def of(**changes):
+        return task_of(DataLoader(TensorDataset(X, Y), **{"batch_size": 16, "shuffle": True, **changes})).fingerprint
+
+    assert of() == of() != of(shuffle=False)
+    assert task_of(DataLoader(Augmented(), batch_size=16)).fingerprint != of()
+
+
+def test_anything_that_iterates_over_batches_is_a_loader_and_arrays_are_none():
+    task = task_of([(X[:8], Y[:8]), (X[8:16].numpy(), Y[8:16].tolist()), (X[16:24], Y[16:24])])
+    assert [x.shape for x, _ in task.stream(0, 4)] == [(8, 3)] * 4
+    plain = task_of((X, Y), batch_size=10)
+    assert (task.streamed, plain.streamed) == (True, False)
+    assert same(plain.stream(2, 3), [(X.numpy()[i], Y.numpy()[i]) for i in plain.order(2, 3)])
+    with pytest.raises(TaskError, match=r"its batches come from a loader\. Take them from stream"):
+        task.order(0, 3)
+
+
+class Restless(Dataset):
+    """Draws from a generator that nobody can seed."""
+
+    rng = np.random.default_rng(0)
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, i):
+        return X[i] + self.rng.random(), Y[i]
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (DataLoader(Restless()), "gives other batches under the same seed"),
+        (iter([(X, Y)] * 3), "Give the loader itself"),
+        ([X, X, X], r"must give batches \(inputs, targets\), it gave Tensor"),
+        ([(X, Y, Y)] * 3, "it gave tuple of 3 parts"),
+        (DataLoader(TensorDataset(X, Y), batch_size=99, drop_last=True), "gave no batch"),
+        ([(X, Y), (X[:, :2], Y), (X, Y)], "the same shape in every batch"),
+        ([(X, Y), (X, Y * 0.5), (X, Y)], "whole numbers as targets"),
+    ],
+)
+def test_a_loader_that_cannot_be_trained_from_is_refused(train, message):
+    with pytest.raises(TaskError, match=message):
+        _ = task_of(train).splits
