@@ -2,21 +2,88 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import ratewise as rw
-from ratewise.errors import AdapterError, ScheduleDetached
+from ratewise.errors import AdapterError, MissingDependency, ScheduleDetached
 from ratewise.torch import OPTIMIZERS, Scheduler, build
+from ratewise.torch.optimizers import optimizer_class
+
+OTHERS = {"lbfgs", "muon", "schedule_free_adamw", "schedule_free_sgd"}
+"""They ask for more than a step: a closure, a matrix, train()."""
 
 
-@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - OTHERS))
 def test_every_named_optimizer_is_built_and_scheduled(name, weight, applied):
     optimizer, scheduler = build(name, [weight()], rw.one_cycle(0.1), horizon=20)
     lr = rw.one_cycle(0.1).over(20)
-    assert type(optimizer) is OPTIMIZERS[name]
+    assert type(optimizer) is optimizer_class(name)
     assert isinstance(scheduler, Scheduler)
     assert optimizer.defaults["lr"] == optimizer.param_groups[0]["lr"] == lr(0)
     applied(optimizer, 20)
     assert scheduler.last_lr == {"0": lr(19)}
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_optimizers_that_ask_for_more_than_a_step_follow_too(name):
+    torch.manual_seed(0)
+    layer, lr = torch.nn.Linear(3, 2, bias=False), rw.one_cycle(0.1)
+    inputs = torch.randn(8, 3)
+    optimizer, scheduler = build(name, layer.parameters(), lr, horizon=20)
+    getattr(optimizer, "train", int)()
+    before = [p.clone() for p in layer.parameters()]
+
+    def loss():
+        optimizer.zero_grad()
+        value = layer(inputs).square().mean()
+        value.backward()
+        return value
+
+    for _ in range(20):
+        loss()
+        optimizer.step(loss if name == "lbfgs" else None)
+    assert scheduler.position == 20
+    assert scheduler.last_lr == {"0": lr.over(20)(19)}
+    assert all((p != q).any() for p, q in zip(before, layer.parameters(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_any_torch_optimizer_is_built_by_where_it_is(weight):
+    optimizer, scheduler = build("torch.optim.sgd:SGD", [weight()], rw.cosine(0.1), horizon=20, momentum=0.5)
+    assert (type(optimizer), optimizer.param_groups[0]["momentum"]) == (torch.optim.SGD, 0.5)
+    assert scheduler.next_lr == {"0": 0.1}
+    pytest.importorskip("pytorch_optimizer")
+    optimizer, _ = build("pytorch_optimizer:Lamb", [weight()], rw.cosine(0.1), horizon=20, momentum=0.8)
+    assert (type(optimizer).__name__, optimizer.param_groups[0]["betas"]) == ("Lamb", (0.8, 0.999))
+
+
+def test_a_rule_is_built_and_told_the_metric(weight, applied):
+    optimizer, scheduler = build("sgd", [weight()], rw.Constant(0.5) * rw.Plateau(0.5, patience=1), horizon=20)
+    used = []
+    for loss in (1.0, 0.9, 0.95, 0.95):
+        used += applied(optimizer, 1)
+        scheduler.observe(loss)
+    assert used == [0.5, 0.5, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("adagrd", r"unknown optimizer 'adagrd'\. Did you mean 'adagrad'\? Your own: module:Class"),
+        ("nowhere_at_all:Lamb", r"nowhere_at_all:Lamb cannot be imported: No module named 'nowhere_at_all'"),
+        ("torch.optim:SDG", r"there is no SDG in torch\.optim\.$"),
+        ("torch.nn:Linear", "torch.nn:Linear is not a class of torch optimizers"),
+    ],
+)
+def test_an_optimizer_that_is_not_there_is_named(name, message, weight):
+    with pytest.raises(AdapterError, match=message):
+        build(name, [weight()], 0.1, horizon=10)
+
+
+def test_a_package_that_is_missing_is_named_with_its_extra(weight, monkeypatch):
+    monkeypatch.setitem(sys.modules, "prodigyopt", None)
+    with pytest.raises(MissingDependency, match=r"optimizer 'prodigy': prodigyopt is not installed\. .*\[optimizers\]"):
+        build("prodigy", [weight()], 1.0, horizon=10)
 
 
 def test_the_rates_of_a_built_sgd_are_applied(weight, applied):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ratewise.core.horizon import Horizon
 from ratewise.core.parse import FUNCTIONS, from_dict
+from ratewise.core.ruled import Ruled, ruled_like, unruled
 from ratewise.core.schedule import Clip, Product, Ramp, Schedule, Sequence, Sum
 from ratewise.core.shapes import Constant, Exponential, InverseTime, Piecewise
 from ratewise.errors import ScheduleError
@@ -39,8 +40,10 @@ class Strategy:
 
     Args:
         name: What it is called in tables.
-        optimizer: ``"sgd"``, ``"adagrad"``, ``"rmsprop"``, ``"adam"`` or ``"adamw"`` (and what the adapters add).
-        lr: The absolute rate used by update t; open and typed lengths are settled by the run's horizon.
+        optimizer: ``"sgd"``, ``"adagrad"``, ``"rmsprop"``, ``"adam"`` or ``"adamw"``, what else the adapters know by
+            name, or for PyTorch any other optimizer: its class, or ``"module:Class"``.
+        lr: The absolute rate used by update t; open and typed lengths are settled by the run's horizon. With rules,
+            ``schedule * Plateau(...)``, which see the validation loss each time it is measured.
         momentum: Momentum, or the first beta of the Adam family: a number or a schedule. None: the default of
             the framework's own class.
         weight_decay: Weight decay, a number or a schedule.
@@ -58,7 +61,7 @@ class Strategy:
 
     name: str
     optimizer: str
-    lr: Schedule
+    lr: Schedule | Ruled
     momentum: Setting | None = None
     weight_decay: Setting | None = None
     settings: tuple[tuple[str, Any], ...] = ()
@@ -68,7 +71,9 @@ class Strategy:
         if not self.name or any(c in self.name for c in "=\n"):
             raise ScheduleError(f"Strategy: name must be a word without '=', got {self.name!r:.60}.")
         object.__setattr__(self, "settings", tuple((str(name), _frozen(value)) for name, value in self.settings))
-        if not isinstance(self.lr, Schedule):
+        if isinstance(self.optimizer, type):
+            object.__setattr__(self, "optimizer", f"{self.optimizer.__module__}:{self.optimizer.__qualname__}")
+        if not isinstance(self.lr, (Schedule, Ruled)):
             raise ScheduleError(
                 f"Strategy {self.name!r}: lr must be a Schedule, got {self.lr!r:.60}. "
                 "For a constant rate write Constant(0.1)."
@@ -79,12 +84,12 @@ class Strategy:
         schedules: dict[str, Any] = {
             name: value.over(horizon)
             for name in ("lr", "momentum", "weight_decay")
-            if isinstance(value := getattr(self, name), Schedule)
+            if isinstance(value := getattr(self, name), (Schedule, Ruled))
         }
         return replace(self, **schedules)
 
     def peak(self, horizon: Horizon | int) -> float:
-        """The highest rate that a run uses."""
+        """The highest rate that a run uses, as far as no rule changes it."""
         run = Horizon.of(horizon)
         return max(self.lr.over(run).values(0, run.total_steps))
 
@@ -100,7 +105,9 @@ class Strategy:
                 f"Strategy {self.name!r}: cannot scale a peak rate of {peak!r} to {rate!r}. Give it a rate above 0."
             )
         settled = self.over(horizon)
-        return settled if rate == peak else replace(settled, lr=scaled(settled.lr, rate / peak))
+        if rate == peak:
+            return settled
+        return replace(settled, lr=ruled_like(scaled(unruled(settled.lr), rate / peak), settled.lr))
 
     def torch(self, params: Any, horizon: Horizon | int) -> "tuple[torch.optim.Optimizer, Any]":
         """Return ``(optimizer, scheduler)``: the real ``torch.optim`` object and the ``ratewise.torch.Scheduler``.
@@ -118,10 +125,21 @@ class Strategy:
 
         Args:
             horizon: The run, or its number of optimizer updates.
+
+        Raises:
+            ScheduleError: The rate follows a rule, which takes a callback.
         """
         from ratewise.keras import build
 
-        return build(self.optimizer, self.lr, horizon=horizon, **self.settings_given())
+        return build(self.optimizer, self._without_rules(), horizon=horizon, **self.settings_given())
+
+    def _without_rules(self) -> Schedule:
+        if isinstance(self.lr, Ruled):
+            raise ScheduleError(
+                f"Strategy {self.name!r}: an optimizer for Keras cannot follow a rule by itself. Train with "
+                "ratewise.keras.Follow(lr) among the callbacks of fit."
+            )
+        return self.lr
 
     def settings_given(self) -> dict[str, Any]:
         """Momentum, weight decay and further settings, as far as they were given, by name."""
@@ -145,12 +163,16 @@ class Strategy:
         Args:
             framework: ``"torch"`` or ``"keras"``.
             steps: Updates of the run.
+
+        Raises:
+            ScheduleError: For Keras, if the rate follows a rule.
         """
-        schedules = [value for value in (self.lr, self.momentum, self.weight_decay) if isinstance(value, Schedule)]
+        schedules = [x for x in (self.lr, self.momentum, self.weight_decay) if isinstance(x, (Schedule, Ruled))]
         names = sorted(set(re.findall(r"(\w+)\(", " ".join(map(repr, schedules)))) & set(FUNCTIONS))
         settings = "".join(f", {name}={value!r}" for name, value in self.settings_given().items())
         lines = [f"import ratewise.{framework}", f"from ratewise import {', '.join(names)}", "", f"lr = {self.lr!r}"]
         if framework == "keras":
+            self._without_rules()
             lines += [
                 f'optimizer = ratewise.keras.build("{self.optimizer}", lr, horizon={steps}{settings})',
                 "model.compile(optimizer, loss=...)  # the optimizer follows the schedule by itself",
@@ -161,6 +183,10 @@ class Strategy:
                 f"horizon={steps}{settings})",
                 "# train as usual: optimizer.step() moves the schedule",
             ]
+            if isinstance(self.lr, Ruled):
+                lines += ["# after each evaluation: scheduler.observe(validation_loss)"]
+            if self.optimizer.startswith("schedule_free"):
+                lines += ["# beside model.train() and model.eval(): optimizer.train() and optimizer.eval()"]
         return "\n".join(lines)
 
 
@@ -169,8 +195,8 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _encoded(setting: Setting | None) -> Any:
-    return setting.to_dict() if isinstance(setting, Schedule) else setting
+def _encoded(setting: Setting | Ruled | None) -> Any:
+    return setting.to_dict() if isinstance(setting, (Schedule, Ruled)) else setting
 
 
 def _decoded(value: Any) -> Any:

@@ -2,41 +2,74 @@
 
 import inspect
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
 
 from ratewise.core.horizon import Horizon
+from ratewise.core.ruled import Ruled
 from ratewise.core.schedule import Schedule
-from ratewise.errors import AdapterError, nearest
+from ratewise.errors import AdapterError, MissingDependency, nearest
 from ratewise.torch.plan import ALL, read
 from ratewise.torch.scheduler import Scheduler
 
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
-    "adadelta": torch.optim.Adadelta,
-    "adagrad": torch.optim.Adagrad,
-    "adam": torch.optim.Adam,
-    "adamax": torch.optim.Adamax,
-    "adamw": torch.optim.AdamW,
-    "nadam": torch.optim.NAdam,
-    "radam": torch.optim.RAdam,
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
-}
-"""The optimizers of PyTorch that ``build`` knows, by name."""
+OPTIMIZERS: dict[str, str] = {
+    **{name: f"torch.optim:{kind}" for name, kind in (
+        ("adadelta", "Adadelta"), ("adafactor", "Adafactor"), ("adagrad", "Adagrad"), ("adam", "Adam"),
+        ("adamax", "Adamax"), ("adamw", "AdamW"), ("asgd", "ASGD"), ("lbfgs", "LBFGS"), ("muon", "Muon"),
+        ("nadam", "NAdam"), ("radam", "RAdam"), ("rmsprop", "RMSprop"), ("rprop", "Rprop"), ("sgd", "SGD"),
+    )},
+    "schedule_free_adamw": "schedulefree:AdamWScheduleFree",
+    "schedule_free_sgd": "schedulefree:SGDScheduleFree",
+    "prodigy": "prodigyopt:Prodigy",
+}  # fmt: skip
+"""The optimizers that ``build`` knows by name, and where each is: ``module:Class``."""
+
+
+def optimizer_class(optimizer: str) -> type[Any]:
+    """Return the class of an optimizer: of a name of ``OPTIMIZERS``, or of ``"module:Class"``.
+
+    Raises:
+        AdapterError: There is no such name, module or class, or it is no ``torch.optim.Optimizer``.
+        MissingDependency: Its package is not installed.
+
+    Example:
+        >>> optimizer_class("sgd")
+        <class 'torch.optim.sgd.SGD'>
+    """
+    path = OPTIMIZERS.get(optimizer, optimizer)
+    module, colon, name = path.partition(":")
+    if not colon:
+        hint = nearest(str(optimizer)[:40], OPTIMIZERS)
+        raise AdapterError(f"build: unknown optimizer {optimizer!r:.40}.{hint} Your own: module:Class.")
+    try:
+        found = import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except ImportError as error:
+        if optimizer in OPTIMIZERS and (error.name or module) == module:
+            raise MissingDependency(module, "optimizers", f"optimizer {optimizer!r}") from error
+        raise AdapterError(f"build: {path} cannot be imported: {error}.") from error
+    except AttributeError:
+        old = f" The installed torch {torch.__version__} is too old for it." if optimizer in OPTIMIZERS else ""
+        raise AdapterError(f"build: there is no {name} in {module}.{old}") from None
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise AdapterError(f"build: {path} is not a class of torch optimizers.")
+    return found
 
 
 def build(
-    optimizer: str, params: Iterable[Any], lr: Schedule | float, *, horizon: Horizon | int | None,
+    optimizer: str, params: Iterable[Any], lr: Schedule | Ruled | float, *, horizon: Horizon | int | None,
     momentum: Schedule | float | None = None, beta2: Schedule | float | None = None,
     weight_decay: Schedule | float | None = None, **settings: Any,
 ) -> tuple[torch.optim.Optimizer, Scheduler]:  # fmt: skip
     """Make an optimizer that follows a schedule.
 
     Args:
-        optimizer: A name of ``OPTIMIZERS``.
+        optimizer: A name of ``OPTIMIZERS``, or ``"module:Class"``: any other torch optimizer.
         params: Parameters or parameter groups, as the optimizer takes them.
-        lr: Rate of each update.
+        lr: Rate of each update; with rules, tell the Scheduler the metric: ``scheduler.observe(loss)``.
         horizon: Length of the run.
         momentum: Momentum, or the first beta where the optimizer has betas. A schedule drives it, a number sets it.
         beta2: The second beta, likewise.
@@ -48,6 +81,7 @@ def build(
 
     Raises:
         AdapterError: The optimizer or a setting is unknown, or the optimizer lacks a driven hyperparameter.
+        MissingDependency: The optimizer comes in a package that is not installed.
 
     Example:
         >>> from ratewise import one_cycle, one_cycle_momentum
@@ -56,9 +90,7 @@ def build(
         >>> optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"]
         (0.004, (0.95, 0.999))
     """
-    if optimizer not in OPTIMIZERS:
-        raise AdapterError(f"build: unknown optimizer {optimizer!r:.40}.{nearest(str(optimizer)[:40], OPTIMIZERS)}")
-    kind = OPTIMIZERS[optimizer]
+    kind = optimizer_class(optimizer)
     run = None if horizon is None else Horizon.of(horizon)
     given = {"lr": lr, "momentum": momentum, "beta2": beta2, "weight_decay": weight_decay}
     for name, value in given.items():
@@ -87,7 +119,8 @@ def _arguments(kind: type, first: dict[str, float], settings: dict[str, Any]) ->
     for name in first:
         if name not in arguments and "betas" not in arguments:
             raise AdapterError(f"build: {kind.__name__} has no {name}, so {name}= cannot be given.")
+    anything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values())
     for name in settings:
-        if name not in known:
+        if name not in known and not anything:
             raise AdapterError(f"build: {kind.__name__} has no setting {name!r:.40}.{nearest(name[:40], known)}")
     return {**settings, **arguments}
