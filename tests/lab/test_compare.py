@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ import torch
 
 from ratewise import Constant, Cosine, Custom, Linear, Strategy, Task, epochs
 from ratewise.errors import LabError, ScheduleError, StoreError, TaskError, UnknownName
-from ratewise.lab.compare import compare, reported
+from ratewise.lab.compare import compare as compare_with_control, reported
 from ratewise.lab.plan import Budget
 
+compare = partial(compare_with_control, control=False)
 SMALL = Budget(steps=40, rates=3, tuning_seeds=2, fresh_seeds=7)
 VOLATILE = ("seconds", "started", "host")
 

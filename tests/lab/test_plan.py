@@ -14,7 +14,7 @@ FACTS = {"description": "", "metric": "accuracy", "batch_size": 16, "examples": 
 
 
 def plan_of(*strategies, **budget):
-    return Plan("made-up", "0" * 16, 50, strategies, Budget(**budget), "torch", FACTS)
+    return Plan("made-up", "0" * 16, 50, strategies, Budget(**budget), "population", FACTS)
 
 
 def result(loss):
@@ -123,8 +123,8 @@ def test_keys_tell_apart_everything_that_matters():
         plan.run(FIXED, 0.1, 1, "tune"),
         plan.run(FIXED, 0.1, 0, "test"),
         plan.run(Strategy("fixed", "sgd", Constant(0.1), momentum=0.8), 0.1, 0, "tune"),
-        Plan("made-up", "1" * 16, 50, (FIXED,), Budget(), "torch", FACTS).run(FIXED, 0.1, 0, "tune"),
-        Plan("made-up", "0" * 16, 51, (FIXED,), Budget(), "torch", FACTS).run(FIXED, 0.1, 0, "tune"),
+        Plan("made-up", "1" * 16, 50, (FIXED,), Budget(), "population", FACTS).run(FIXED, 0.1, 0, "tune"),
+        Plan("made-up", "0" * 16, 51, (FIXED,), Budget(), "population", FACTS).run(FIXED, 0.1, 0, "tune"),
         Plan("made-up", "0" * 16, 50, (FIXED,), Budget(), "keras", FACTS).run(FIXED, 0.1, 0, "tune"),
     ]
     assert len({run.key, *(other.key for other in others)}) == 8

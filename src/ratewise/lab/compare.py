@@ -5,24 +5,37 @@ paired. The reference is the strategy with the best tuning score, fixed before a
 are tested against it on fresh seeds.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ratewise.core.horizon import Horizon
 from ratewise.errors import LabError, ScheduleError, StoreError, UnknownName, nearest
 from ratewise.lab import DEFAULT_STORE, stats
 from ratewise.lab.catalogue import CATALOGUE, strategy as named
+from ratewise.lab.centres import centred
 from ratewise.lab.loading import load
-from ratewise.lab.plan import Budget, Plan
-from ratewise.lab.pools import processes
-from ratewise.lab.runs import ENGINES, Run, examined
+from ratewise.lab.plan import CONTROL, Budget, Plan, fitted, is_control
+from ratewise.lab.pools import Pool, pool
+from ratewise.lab.runs import ENGINES, Cohort, Member, examined
 from ratewise.lab.store import Store
 from ratewise.lab.strategy import Strategy
 from ratewise.lab.summary import Result, summary
 from ratewise.lab.task import Task
 
 Progress = Callable[[int, int], None]
+POLL = 0.5
+"""Seconds between two looks at a store in which other programs do the work that is left."""
+PILOT = 20
+"""Updates of the runs that measure how fast training is."""
+SAFETY = 0.7
+"""Part of the measured speed that a plan relies on."""
+RESERVE = 2.0
+"""Seconds that are left for the summary."""
 
 
 def compare(
@@ -32,26 +45,40 @@ def compare(
     store: str | Path = DEFAULT_STORE,
     *,
     engine: str = "population",
+    centre: str = "transfer",
+    control: bool = True,
+    seconds: float | None = None,
     workers: int = 2,
+    ray: str | None = None,
     cohort: int = 128,
     study: str | None = None,
     progress: Progress | None = None,
+    announce: Callable[[Plan], None] | None = None,
 ) -> Result:
     """Compare strategies on a task and return what was found, as plain JSON values.
 
-    Runs that the store already holds are not repeated, so an interrupted comparison goes on where it stood.
+    Runs that the store already holds are not repeated, so an interrupted comparison goes on where it stood; started
+    twice at the same time, on one store, both programs share the work.
 
     Args:
         task: A ``Task``, the name of a built-in one, or ``"path/to/file.py:name"``.
-        strategies: Strategies, or names of the catalogue; all of the catalogue by default.
+        strategies: Strategies, or names of the catalogue; the classical ones by default.
         budget: How much each strategy gets.
         store: File or database URL for finished runs.
         engine: ``"population"`` (PyTorch, many runs at once; ``"torch"`` means the same), ``"one-by-one"`` (PyTorch),
             ``"jax"`` or ``"keras"``.
-        cohort: How many runs are trained together, at most.
+        centre: Around which rate each strategy's window starts: ``"transfer"`` (that of the catalogue for the
+            optimizer, moved to the schedule by a bound; strategies of one's own at their own peak), ``"finder"`` (what
+            the learning-rate finder suggests for one schedule of each optimizer, moved to the others), or ``"card"``
+            (each strategy's own peak).
+        control: Whether a tuned AdamW with warm-up and decay is added, where it is not among the strategies.
+        seconds: Most seconds of the whole comparison: the plan is made to fit, and what is unfinished then is dropped.
         workers: Processes, of one thread each; 1 trains in this one.
+        ray: ``"auto"`` or the address of a Ray cluster, which is used instead.
+        cohort: How many runs are trained together, at most.
         study: Name of the study in the store; by default the task's.
         progress: Called with the runs done and the runs known to be needed.
+        announce: Called with the plan before anything is trained.
 
     Returns:
         The object that ``ratewise compare --json`` prints.
@@ -59,20 +86,30 @@ def compare(
     Raises:
         LabError: The plan, the task, a run or the store; the message says which.
     """
-    if type(workers) is not int or workers < 1:
-        raise LabError(f"compare: workers must be an integer of at least 1, got {workers!r}.")
+    started = time.monotonic()
+    _check(workers, cohort, seconds, study)
+    task = load(task) if isinstance(task, str) else task
+    plan = planned(task, strategies, budget or Budget(), engine, cohort, control=control)
+    limit = None if seconds is None else started + seconds
+    with Store(store, write=True) as kept, pool(workers, ray, mortal=limit is not None) as spread:
+        kept.open_study(study or task.name)
+        plan = replace(plan, **centred(plan, task, centre, kept.plan()))
+        plan = fitted(plan if limit is None else _in_time(plan, task, spread, limit))
+        kept.set_plan(plan.to_dict())
+        if announce is not None:
+            announce(plan)
+        carry_out(plan, task, kept, spread, progress, limit)
+        return summary(plan, kept.results())
+
+
+def _check(workers: Any, cohort: Any, seconds: Any, study: str | None) -> None:
+    for name, value in (("workers", workers), ("cohort", cohort)):
+        if type(value) is not int or value < 1:
+            raise LabError(f"compare: {name} must be an integer of at least 1, got {value!r}.")
+    if seconds is not None and not (type(seconds) in (int, float) and 0 < seconds < math.inf):
+        raise LabError(f"compare: seconds must be a number above 0, got {seconds!r}.")
     if any(c in (study or "") for c in "/\\\n"):
         raise LabError(f"compare: study must be a short word without slashes, got {study!r}.")
-    task = load(task) if isinstance(task, str) else task
-    plan = planned(task, strategies, budget or Budget(), engine, cohort)
-    with Store(store, write=True) as kept:
-        kept.open_study(study or task.name)
-        kept.set_plan(plan.to_dict())
-        results = kept.results()
-        for pairs in carried_out(plan, task, results, workers, progress):
-            for run, result in pairs:
-                kept.add(run, result)
-    return summary(plan, results)
 
 
 def reported(study: str, store: str | Path = DEFAULT_STORE) -> Result:
@@ -92,7 +129,8 @@ def reported(study: str, store: str | Path = DEFAULT_STORE) -> Result:
 
 
 def planned(
-    task: Task, strategies: Iterable[Strategy | str] | None, budget: Budget, engine: str, cohort: int = 128
+    task: Task, strategies: Iterable[Strategy | str] | None, budget: Budget, engine: str, cohort: int = 128, *,
+    control: bool = True,
 ) -> Plan:  # fmt: skip
     """Return the plan of a comparison.
 
@@ -104,24 +142,28 @@ def planned(
     engine = "population" if engine == "torch" else engine
     if engine not in ENGINES:
         raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, (*ENGINES, 'torch'))}")
-    chosen = tuple(named(s) if isinstance(s, str) else s for s in (strategies or CATALOGUE))
+    chosen = [named(s) if isinstance(s, str) else s for s in (strategies or CATALOGUE)]
     names = [strategy.name for strategy in chosen]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise LabError(f"compare: strategy {twice[0]!r} is there twice. Give each its own name.")
+    if control and not any(map(is_control, chosen)):
+        chosen.append(replace(CATALOGUE[CONTROL], name=CONTROL if CONTROL not in names else f"{CONTROL}_control"))
     for optimizer in {strategy.optimizer for strategy in chosen} - {"sgd", "adagrad", "rmsprop", "adam", "adamw"}:
         adapter = ENGINES[engine][0].partition(".")[0]  # loads the framework, so only where it is needed
         known = import_module(f"ratewise.{adapter}").OPTIMIZERS
         if optimizer not in known:
             raise UnknownName(f"unknown optimizer {optimizer!r}.{nearest(optimizer, known)}")
-    stats.require_seeds(budget.fresh_seeds, len(chosen) - 1)
     facts = {
         "description": task.description,
         "metric": task.metric,
         "batch_size": task.batch_size,
         "examples": len(task.splits["train"][0]),
     }
-    plan = Plan(task.name, examined(task, engine), budget.steps or task.steps, chosen, budget, engine, facts, cohort)
+    plan = Plan(
+        task.name, examined(task, engine), budget.steps or task.steps, tuple(chosen), budget, engine, facts, cohort
+    )
+    stats.require_seeds(budget.fresh_seeds, plan.rivals)
     for strategy in chosen:
         _check_rates(strategy, plan.horizon)
     return Plan.from_dict(plan.to_dict())  # what the report will read later, so whatever cannot be kept fails now
@@ -136,18 +178,71 @@ def _check_rates(strategy: Strategy, horizon: Horizon) -> None:
             )
 
 
-def carried_out(
-    plan: Plan, task: Task, results: dict[str, Result], workers: int, progress: Progress | None
-) -> Iterator[list[tuple[Run, Result]]]:
-    """Do whatever is pending until nothing is; yield each cohort as it finishes and note it in ``results``."""
-    with processes(workers) as execute_all:
-        while pending := plan.pending(results):
-            done = plan.done(results)
-            wanted = max(plan.least(), done + len(pending))
-            for cohort, found in execute_all(plan.cohorts(pending, task.reference or task)):
-                pairs = list(zip(cohort.runs, found, strict=True))
-                yield pairs
-                results.update((run.key, result) for run, result in pairs)
-                done += len(pairs)
-                if progress is not None:
-                    progress(done, max(wanted, done))
+def carry_out(
+    plan: Plan, task: Task, store: Store, spread: Pool, progress: Progress | None = None, limit: float | None = None
+) -> None:
+    """Do whatever is pending until nothing is, or until the time is over; keep each cohort as it finishes.
+
+    Other programs may do the same at the same time: a cohort belongs to the one that has claimed it.
+
+    Args:
+        plan: What to do.
+        task: Its task.
+        store: Where runs are kept, open for writing.
+        spread: Who trains.
+        progress: As for ``compare``.
+        limit: Value of ``time.monotonic()`` at which to stop.
+    """
+    running: dict[str, Cohort] = {}
+    try:
+        while unfinished := plan.cohorts(results := store.results(), task.reference or task):
+            _tell(plan, results, progress)
+            for name, cohort in unfinished:
+                if len(running) == spread.slots:
+                    break
+                if name in running or not store.claim(name):
+                    continue
+                done = store.results()  # another program may have finished it before it was claimed
+                if all(run.key in done for run in cohort.runs):
+                    store.release(name)
+                    continue
+                running[name] = cohort
+                spread.start(name, cohort)
+            left = math.inf if limit is None else limit - time.monotonic()
+            if left <= 0:
+                return
+            if not running:
+                time.sleep(min(POLL, left))
+                continue
+            for name, found in spread.wait(None if limit is None else left):
+                store.add(list(zip(running.pop(name).runs, found, strict=True)))
+                store.release(name)
+        _tell(plan, results, progress)
+    finally:
+        for name in running:
+            store.release(name)
+
+
+def _tell(plan: Plan, results: Mapping[str, Result], progress: Progress | None) -> None:
+    if progress is not None:
+        done = plan.done(results)
+        progress(done, max(plan.least(), done + len(plan.pending(results))))
+
+
+def _in_time(plan: Plan, task: Task, spread: Pool, limit: float) -> Plan:
+    """The plan, limited to the updates for which there is time, as a few updates of its first runs measure it."""
+    runs = plan.pending({})[: plan.cohort]
+    by_name = {strategy.name: strategy for strategy in plan.strategies}
+    steps = min(plan.steps, PILOT)
+    members = [Member(plan.settled(by_name[r.strategy], r.rate, steps), r.seed, steps, r.phase) for r in runs]
+    spread.start("pilot", Cohort(task.reference or task, tuple(runs), tuple(members)))
+    finished = spread.wait(limit - time.monotonic())
+    if not finished:
+        raise LabError("compare: the time was over before the first updates were made. Allow more.")
+    spent = math.fsum(result["seconds"] for result in finished[0][1])
+    per_second = spread.slots * len(runs) * steps / max(spent, 1e-9)
+    updates = int(SAFETY * per_second * (limit - time.monotonic() - RESERVE))
+    if updates < 1:
+        raise LabError("compare: the time was over before a plan could be made. Allow more.")
+    known = plan.budget.updates
+    return replace(plan, budget=replace(plan.budget, updates=updates if known is None else min(known, updates)))

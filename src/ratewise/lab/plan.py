@@ -1,21 +1,35 @@
 """What a comparison will do, and from any set of finished runs what is still to do: pure functions.
 
-A plan is carried out by asking ``pending`` again and again and running what it names. Nothing else is remembered,
-so a comparison that was killed goes on where it stood, and ``report`` can read one that is not finished.
+A plan goes through stages: the windows of rates (or the rungs of a race), as often as windows slide, then the fresh
+seeds. A stage begins when the one before it is complete, and is cut into cohorts always in the same way. Nothing else
+is remembered, so a comparison that was killed goes on where it stood, several programs can work on one, and ``report``
+can read one that is not finished.
 """
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 from ratewise.core.horizon import Horizon
+from ratewise.core.schedule import Schedule
 from ratewise.errors import LabError
+from ratewise.lab.catalogue import CATALOGUE
 from ratewise.lab.runs import Cohort, Member, Run, spec
 from ratewise.lab.strategy import Strategy
 
 FIRST_FRESH_SEED = 1000
+RUNGS = (9, 3)
+"""A race trains complete runs of a ninth and a third of the length before those of full length."""
+SHORTEST_RUNG = 20
+FINALISTS = 3
+CONTROL = "adamw"
+"""The strategy of the catalogue that is in every comparison."""
+CONTROLS = ("linear", "cosine")
+"""Strategies of the catalogue that a race never drops, besides the control of every comparison."""
+
 Results = Mapping[str, Mapping[str, Any]]
 
 
@@ -30,6 +44,9 @@ class Budget:
         fresh_seeds: Runs at the chosen rate on the test split, with seeds not used before.
         slides: How often the window may move by one rate while the best lies at its edge.
         delta: Smallest difference worth having, as a part of the reference's loss.
+        race: Whether complete short runs decide which strategies are tuned at full length.
+        updates: Most updates of the whole comparison; None for no limit. Windows stop sliding before they use up what
+            the fresh seeds need.
     """
 
     steps: int | None = None
@@ -38,16 +55,21 @@ class Budget:
     fresh_seeds: int = 12
     slides: int = 8
     delta: float = 0.05
+    race: bool = False
+    updates: int | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("rates", 3), ("tuning_seeds", 1), ("fresh_seeds", 1), ("slides", 0), ("steps", 1)):
+        least_of = {"rates": 3, "tuning_seeds": 1, "fresh_seeds": 1, "slides": 0, "steps": 1, "updates": 1}
+        for name, least in least_of.items():
             value = getattr(self, name)
-            if (type(value) is not int or value < least) and not (name == "steps" and value is None):
+            if (type(value) is not int or value < least) and not (name in ("steps", "updates") and value is None):
                 raise LabError(f"budget: {name} must be an integer of at least {least}, got {value!r}.")
         if self.rates % 2 == 0:
             raise LabError(f"budget: rates must be odd, so that the window has a centre, got {self.rates}.")
-        if not 0 < self.delta < 1:
+        if type(self.delta) not in (int, float) or not 0 < self.delta < 1:
             raise LabError(f"budget: delta must lie between 0 and 1 (a part of the loss), got {self.delta!r}.")
+        if type(self.race) is not bool:
+            raise LabError(f"budget: race must be True or False, got {self.race!r}.")
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,9 @@ class Choice:
         best: The chosen rate; None while runs are missing, or if every rate diverged.
         edge: Whether the best rate still lies at the edge of the window.
         missing: Runs still to do before the choice can be made.
+        steps: Updates of the runs that decide: fewer than the plan's for a strategy that a race dropped.
+        dropped: Whether a race dropped it: ``best`` is then the best rate of its last rung.
+        slid: How often the window has moved.
     """
 
     rates: tuple[float, ...]
@@ -69,6 +94,24 @@ class Choice:
     best: float | None
     edge: bool
     missing: tuple[Run, ...]
+    steps: int
+    dropped: bool = False
+    slid: int = 0
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What a race did at one length.
+
+    Args:
+        steps: Updates of its runs.
+        choices: Each contestant's choice at this length, by strategy, the best first.
+        promoted: Who went on, by strategy, and why.
+    """
+
+    steps: int
+    choices: Mapping[str, Choice]
+    promoted: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -94,6 +137,7 @@ class Plan:
     engine: str
     facts: Mapping[str, Any]
     cohort: int = 128
+    centres_given: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -102,6 +146,7 @@ class Plan:
             "strategies": [strategy.to_dict() for strategy in self.strategies],
             "budget": asdict(self.budget),
             "facts": dict(self.facts),
+            "centres_given": dict(self.centres_given),
         }
 
     @classmethod
@@ -117,53 +162,89 @@ class Plan:
 
     @cached_property
     def centres(self) -> dict[str, float]:
-        """Each strategy's own peak rate, around which its window starts."""
-        return {strategy.name: strategy.peak(self.horizon) for strategy in self.strategies}
+        """The peak rate around which each strategy's window starts: the one given for it, or else its own."""
+        return {s.name: self.centres_given.get(s.name) or s.peak(self.horizon) for s in self.strategies}
 
-    def run(self, strategy: Strategy, rate: float, seed: int, phase: str) -> Run:
-        """The run of a strategy at a peak rate."""
-        text = spec(_settled(strategy, rate, self.horizon))
-        return Run(self.fingerprint, strategy.name, text, rate, seed, phase, self.steps, self.engine)
+    @cached_property
+    def controls(self) -> tuple[str, ...]:
+        """Names of the strategies that a race never drops."""
+        kept = [_content(CATALOGUE[name]) for name in (CONTROL, *CONTROLS)]
+        return tuple(s.name for s in self.strategies if _content(s) in kept)
 
-    def tuning(self, strategy: Strategy, rate: float) -> list[Run]:
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def run(self, strategy: Strategy, rate: float, seed: int, phase: str, steps: int | None = None) -> Run:
+        """The run of a strategy at a peak rate; its whole schedule is scaled to ``steps``."""
+        key = strategy, rate, seed, phase, steps or self.steps
+        if key not in self._runs:
+            text = spec(self.settled(strategy, rate, steps or self.steps))
+            self._runs[key] = Run(
+                self.fingerprint, strategy.name, text, rate, seed, phase, steps or self.steps, self.engine
+            )
+        return self._runs[key]
+
+    @cached_property
+    def _runs(self) -> dict[Any, Run]:
+        return {}
+
+    def settled(self, strategy: Strategy, rate: float, steps: int) -> Strategy:
+        """The strategy with its highest rate at ``rate``, settled for the plan's length and scaled to ``steps``."""
+        return _settled(strategy, rate, self.horizon, steps)
+
+    def tuning(self, strategy: Strategy, rate: float, steps: int | None = None) -> list[Run]:
         """The runs that score a rate."""
-        return [self.run(strategy, rate, seed, "tune") for seed in range(self.budget.tuning_seeds)]
+        return [self.run(strategy, rate, seed, "tune", steps) for seed in range(self.budget.tuning_seeds)]
 
     def fresh(self, strategy: Strategy, rate: float) -> list[Run]:
         """The runs that judge a strategy at its chosen rate."""
         seeds = range(FIRST_FRESH_SEED, FIRST_FRESH_SEED + self.budget.fresh_seeds)
         return [self.run(strategy, rate, seed, "test") for seed in seeds]
 
-    def choice(self, strategy: Strategy, results: Results) -> Choice:
-        """Follow the window of a strategy as far as the finished runs reach.
+    # -- choosing rates ------------------------------------------------------------------------------------------
 
-        The window slides by one rate while its best lies at its edge (downwards if every rate diverged), so that
-        each strategy finds its own best rate however good the guess of the centre was.
+    def choice(self, strategy: Strategy, results: Results) -> Choice:
+        """Where the search for a strategy's rate stands, as far as the finished runs reach."""
+        return self.choices(results)[strategy.name]
+
+    def choices(self, results: Results) -> dict[str, Choice]:
+        """Where the search for each strategy's rate stands, by name."""
+        if not self.budget.race:
+            half = self.budget.rates // 2
+            window = range(-half, half + 1)
+            return {s.name: self._window(s, window, self.steps, self._slides, results) for s in self.strategies}
+        rungs = self.rungs(results)
+        found = {}
+        for strategy in self.strategies:
+            last = [rung for rung in rungs if strategy.name in rung.choices][-1]
+            dropped = last is not rungs[-1] or bool(last.promoted and strategy.name not in last.promoted)
+            found[strategy.name] = replace(last.choices[strategy.name], dropped=dropped)
+        return found
+
+    def _window(self, strategy: Strategy, octaves: range, steps: int, slides: int, results: Results) -> Choice:
+        """Follow a window of rates, ``octaves`` from the centre, as far as the finished runs reach.
+
+        It slides by one rate while its best lies at its edge (downwards if every rate diverged), so that each
+        strategy finds its own best rate however good the guess of the centre was.
         """
-        half = self.budget.rates // 2
         centre = self.centres[strategy.name]
         scores: dict[int, float] = {}
-        missing: list[Run] = []
-        low, slides = -half, 0
+        low, slid = octaves[0], 0
         while True:
-            window = range(low, low + self.budget.rates)
+            window = range(low, low + len(octaves))
+            missing: list[Run] = []
             for i in window:
                 if i not in scores:
-                    runs = self.tuning(strategy, centre * 2.0**i)
+                    runs = self.tuning(strategy, centre * 2.0**i, steps)
                     scores[i] = score([results.get(run.key) for run in runs])
                     missing += [run for run in runs if run.key not in results]
-            if missing:
-                return self._chosen(centre, scores, window, None, missing)
-            best = min(window, key=lambda i: (scores[i], abs(i)))
-            direction = -1 if best == window[0] or math.isinf(scores[best]) else 1 if best == window[-1] else 0
-            if not direction or slides == self.budget.slides:
-                return self._chosen(centre, scores, window, best, [])
-            low, slides = low + direction, slides + 1
-
-    @staticmethod
-    def _chosen(
-        centre: float, scores: Mapping[int, float], window: range, best: int | None, missing: list[Run]
-    ) -> Choice:
+            best = None if missing else min(window, key=lambda i: (scores[i], abs(i)))
+            direction = 0
+            if best is not None:
+                upper = best == window[-1] and len(window) > 2  # of a rate and its half, only the half is an edge
+                direction = -1 if best == window[0] or math.isinf(scores[best]) else 1 if upper else 0
+            if not direction or slid == slides:
+                break
+            low, slid = low + direction, slid + 1
         tried = sorted(scores)
         found = best is not None and math.isfinite(scores[best])
         return Choice(
@@ -171,62 +252,285 @@ class Plan:
             scores=tuple(scores[i] for i in tried),
             window=tuple(centre * 2.0**i for i in window),
             best=centre * 2.0**best if best is not None and found else None,
-            edge=best in (window[0], window[-1]),
+            edge=best == window[0] or (best == window[-1] and len(window) > 2),
             missing=tuple(missing),
+            steps=steps,
+            slid=slid,
         )
+
+    @cached_property
+    def _slides(self) -> int:
+        """How often a window may move, so that a limit on all updates is kept."""
+        if self.budget.updates is None or self.budget.race:
+            return self.budget.slides
+        each = len(self.strategies) * self.budget.tuning_seeds * self.steps
+        return min(self.budget.slides, max(0, (self.budget.updates - self.least_updates()) // each))
+
+    # -- the race ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Updates of the runs of each rung, the last of full length."""
+        short = [self.steps // part for part in RUNGS] if self.budget.race else []
+        return (*(n for n in short if n >= SHORTEST_RUNG), self.steps)
+
+    def rungs(self, results: Results) -> list[Rung]:
+        """The rungs of the race that have begun.
+
+        Every strategy runs complete, scaled to the rung's length, so finished schedules are compared with finished
+        ones. Strategies are promoted, not single rates: the best third and at least three, the controls, and before
+        the last rung one more that was best in the middle of its run. Each takes along its best rate and half of it,
+        because the best rate falls as runs get longer.
+
+        References:
+            Li et al., 2020, A System for Massively Parallel Hyperparameter Tuning (successive halving; there by
+            intermediate values), https://arxiv.org/abs/1810.05934. Bjorck et al., 2024, Scaling Optimal LR Across
+            Token Horizons, https://arxiv.org/abs/2409.19913.
+        """
+        found: list[Rung] = []
+        slides = self._race_slides
+        first = range(-1, 3) if len(self.lengths) > 1 else range(-(self.budget.rates // 2), self.budget.rates // 2 + 1)
+        windows = {strategy.name: (first, slides) for strategy in self.strategies}
+        for length in self.lengths:
+            choices = {
+                s.name: self._window(s, windows[s.name][0], length, windows[s.name][1], results)
+                for s in self.strategies
+                if s.name in windows
+            }
+            last = length == self.steps
+            if last or any(choice.missing for choice in choices.values()):
+                found.append(Rung(length, choices, {}))
+                return found
+            promoted = self._promoted(choices, length, results)
+            found.append(Rung(length, _ranked(choices), promoted))
+            windows = {}
+            for name in promoted:
+                best = choices[name].best
+                assert best is not None
+                octave = round(math.log2(best / self.centres[name]))
+                windows[name] = (range(octave - 1, octave + 1), min(slides, 2))
+            if not windows:
+                return found
+        return found
+
+    def _promoted(self, choices: Mapping[str, Choice], length: int, results: Results) -> dict[str, str]:
+        """Who goes on from a rung, and why."""
+        ranked = [name for name, choice in _ranked(choices).items() if choice.best is not None]
+        final = length == self.lengths[-2]
+        count = FINALISTS if final else max(FINALISTS, math.ceil(len(self.strategies) / 3))
+        promoted = {name: f"number {i + 1} of {len(choices)}" for i, name in enumerate(ranked[:count])}
+        promoted |= {name: "control" for name in ranked[count:] if name in self.controls}
+        rest = [name for name in ranked if name not in promoted]
+        if final and rest:
+            middle = {name: self._middle(name, choices[name], results) for name in rest}
+            best = min(rest, key=lambda name: middle[name])
+            if math.isfinite(middle[best]):
+                promoted[best] = "best of the rest in the middle of its run"
+        return promoted
+
+    def _middle(self, name: str, choice: Choice, results: Results) -> float:
+        """Mean validation loss half-way through the runs at the chosen rate."""
+        strategy = next(s for s in self.strategies if s.name == name)
+        assert choice.best is not None
+        found = [results[run.key].get("valid") or [] for run in self.tuning(strategy, choice.best, choice.steps)]
+        values = [valid[(len(valid) - 1) // 2] for valid in found if valid]
+        return math.fsum(values) / len(values) if values and None not in values else math.inf
+
+    @cached_property
+    def _race_slides(self) -> int:
+        if self.budget.updates is None:
+            return self.budget.slides
+        each = len(self.strategies) * self.budget.tuning_seeds * self.lengths[0]
+        each += 2 * self._finalists * self.budget.tuning_seeds * sum(self.lengths[1:])
+        return min(self.budget.slides, max(0, (self.budget.updates - self.least_updates()) // each))
+
+    @property
+    def _finalists(self) -> int:
+        """The most strategies that a race takes to full length."""
+        return min(len(self.strategies), FINALISTS + len(self.controls) + 1)
+
+    @property
+    def rivals(self) -> int:
+        """The most strategies that the reference is tested against."""
+        return (self._finalists if self.budget.race else len(self.strategies)) - 1
+
+    # -- stages --------------------------------------------------------------------------------------------------
+
+    def stages(self, results: Results) -> Iterator[list[Run]]:
+        """All runs of each stage, finished or not; a stage is only known when those before it are complete."""
+        for length, names in self._tuned(results):
+            chosen = [(s, names[s.name]) for s in self.strategies if s.name in names]
+            for slid in range(max((choice.slid for _, choice in chosen), default=0) + 1):
+                yield [run for s, choice in chosen for run in self._entered(s, choice, length, slid)]
+        choices = self.choices(results)
+        if not any(choice.missing for choice in choices.values()):
+            chosen = [(s, choices[s.name]) for s in self.strategies]
+            yield [run for s, c in chosen if c.best and not c.dropped for run in self.fresh(s, c.best)]
+
+    def _tuned(self, results: Results) -> list[tuple[int, Mapping[str, Choice]]]:
+        if self.budget.race:
+            return [(rung.steps, rung.choices) for rung in self.rungs(results)]
+        return [(self.steps, self.choices(results))]
+
+    def _entered(self, strategy: Strategy, choice: Choice, length: int, slid: int) -> list[Run]:
+        """The runs that entered a strategy's window when it had slid so often."""
+        if slid > choice.slid:
+            return []
+        rates: tuple[float, ...] = choice.rates
+        if slid:
+            rates = self._path(choice)[slid - 1 : slid]
+        elif choice.slid:
+            moved = set(self._path(choice))
+            rates = tuple(rate for rate in choice.rates if rate not in moved)
+        return [run for rate in rates for run in self.tuning(strategy, rate, length)]
+
+    @staticmethod
+    def _path(choice: Choice) -> tuple[float, ...]:
+        """The rates that a window met while it slid, in that order: it keeps its direction."""
+        if choice.window[0] == choice.rates[0] and choice.window[-1] != choice.rates[-1]:
+            return tuple(reversed(choice.rates[: choice.slid]))
+        return choice.rates[len(choice.rates) - choice.slid :]
 
     def pending(self, results: Results) -> list[Run]:
         """Return the runs that can be done next; empty when the plan is carried out.
 
         Fresh seeds are not touched before every strategy has chosen its rate: the reference is fixed first.
         """
-        choices = [(strategy, self.choice(strategy, results)) for strategy in self.strategies]
-        tuning = [run for _, choice in choices for run in choice.missing]
-        if tuning:
-            return tuning
-        fresh = [run for strategy, choice in choices if choice.best for run in self.fresh(strategy, choice.best)]
-        return [run for run in fresh if run.key not in results]
+        for stage in self.stages(results):
+            if missing := [run for run in stage if run.key not in results]:
+                return missing
+        return []
 
-    def cohorts(self, pending: Sequence[Run], task: Any) -> list[Cohort]:
-        """Group runs that can be trained together; how does not depend on how many processes there are.
+    def cohorts(self, results: Results, task: Any) -> list[tuple[str, Cohort]]:
+        """Return the unfinished cohorts of the present stage.
+
+        How runs are grouped depends neither on how many processes there are nor on what is finished.
 
         Args:
-            pending: The runs.
+            results: What is finished.
             task: The task, or its reference, as a ``Cohort`` keeps it.
-        """
-        groups: dict[Any, list[Run]] = {}
-        for run in pending:
-            groups.setdefault((run.steps, run.phase), []).append(run)
-        return [
-            Cohort(task, tuple(part), tuple(Member(settled(self, r), r.seed, r.steps, r.phase) for r in part))
-            for runs in groups.values()
-            for part in (runs[i : i + self.cohort] for i in range(0, len(runs), self.cohort))
-        ]
 
-    def spent(self, strategy: Strategy, choice: Choice, results: Results) -> list[Run]:
-        """The finished runs of a strategy."""
-        runs = [run for rate in choice.rates for run in self.tuning(strategy, rate)]
-        runs += self.fresh(strategy, choice.best) if choice.best is not None else []
+        Returns:
+            The name under which each is claimed, and the cohort of its missing runs.
+        """
+        for stage in self.stages(results):
+            parts = [stage[i : i + self.cohort] for i in range(0, len(stage), self.cohort)]
+            found = [(_name(part), [run for run in part if run.key not in results]) for part in parts]
+            if any(missing for _, missing in found):
+                return [(name, self._cohort(missing, task)) for name, missing in found if missing]
+        return []
+
+    def _cohort(self, runs: Sequence[Run], task: Any) -> Cohort:
+        by_name = {strategy.name: strategy for strategy in self.strategies}
+        members = [
+            Member(self.settled(by_name[run.strategy], run.rate, run.steps), run.seed, run.steps, run.phase)
+            for run in runs
+        ]
+        return Cohort(task, tuple(runs), tuple(members))
+
+    def spent(
+        self, strategy: Strategy, choice: Choice, results: Results,
+        tuned: list[tuple[int, Mapping[str, Choice]]] | None = None,
+    ) -> list[Run]:  # fmt: skip
+        """The finished runs of a strategy, of every rung."""
+        runs: list[Run] = []
+        for length, choices in tuned or self._tuned(results):
+            if strategy.name in choices:
+                runs += [run for rate in choices[strategy.name].rates for run in self.tuning(strategy, rate, length)]
+        runs += self.fresh(strategy, choice.best) if choice.best is not None and not choice.dropped else []
         return [run for run in runs if run.key in results]
 
     def done(self, results: Results) -> int:
         """The number of finished runs that belong to this plan."""
-        return sum(len(self.spent(s, self.choice(s, results), results)) for s in self.strategies)
+        choices, tuned = self.choices(results), self._tuned(results)
+        return sum(len(self.spent(s, choices[s.name], results, tuned)) for s in self.strategies)
+
+    # -- costs ---------------------------------------------------------------------------------------------------
+
+    def preview(self) -> list[tuple[str, int, int]]:
+        """What will be done if no window slides: of each stage a name, its runs, and the updates of one run."""
+        count, seeds = len(self.strategies), self.budget.tuning_seeds
+        found = [("tuning", count * self.budget.rates * seeds, self.steps)]
+        if len(self.lengths) > 1:
+            kept = [max(FINALISTS, math.ceil(count / 3)) + len(self.controls)] * (len(self.lengths) - 2)
+            entered = [4 * count, *(2 * min(count, n) for n in [*kept, self._finalists])]
+            found = [
+                (f"rung {i + 1}", rates * seeds, length)
+                for i, (rates, length) in enumerate(zip(entered, self.lengths, strict=True))
+            ]
+        return [*found, ("fresh seeds", (self.rivals + 1) * self.budget.fresh_seeds, self.steps)]
 
     def least(self) -> int:
         """The number of runs if no window slides."""
-        return len(self.strategies) * (self.budget.rates * self.budget.tuning_seeds + self.budget.fresh_seeds)
+        return sum(runs for _, runs, _ in self.preview())
+
+    def least_updates(self) -> int:
+        """The number of updates if no window slides (a race may need fewer)."""
+        return sum(runs * steps for _, runs, steps in self.preview())
 
 
-@lru_cache(maxsize=4096)
-def _settled(strategy: Strategy, rate: float, horizon: Horizon) -> Strategy:
-    return strategy.with_peak(rate, horizon)
+def fitted(plan: Plan) -> Plan:
+    """Return the plan, with fewer rates and seeds if its limit on updates asks for it.
+
+    What is given up, in this order: slides, tuning seeds down to two, rates down to five and three, tuning all
+    strategies at full length, the second tuning seed. Fresh seeds are kept.
+
+    Raises:
+        LabError: The limit is too small for the smallest plan.
+    """
+    limit = plan.budget.updates
+    if limit is None or plan.least_updates() <= limit:
+        return plan
+    smaller = plan
+    for race, fewer, narrower in (
+        *((plan.budget.race, n, plan.budget.rates) for n in range(plan.budget.tuning_seeds - 1, 1, -1)),
+        (plan.budget.race, 2, 5), (True, 3, 5), (True, 2, 5), (True, 1, 3),
+    ):  # fmt: skip
+        seeds, rates = min(fewer, plan.budget.tuning_seeds), min(narrower, plan.budget.rates)
+        budget = replace(plan.budget, race=race, tuning_seeds=seeds, rates=rates)
+        smaller = replace(plan, budget=budget)
+        if smaller.least_updates() <= limit:
+            return smaller
+    raise LabError(
+        f"compare: {limit:,} updates are too few: {len(plan.strategies)} strategies of {plan.steps} updates need at "
+        f"least {smaller.least_updates():,}. Allow more, or compare fewer strategies or fewer steps."
+    )
 
 
-def settled(plan: Plan, run: Run) -> Strategy:
-    """The strategy of a run, with its schedules settled and scaled to the run's rate."""
-    strategy = next(s for s in plan.strategies if s.name == run.strategy)
-    return _settled(strategy, run.rate, plan.horizon)
+def is_control(strategy: Strategy) -> bool:
+    """Whether a strategy, whatever its name, is the control that every comparison has."""
+    return _content(strategy) == _content(CATALOGUE[CONTROL])
+
+
+def _content(strategy: Strategy) -> tuple[Any, ...]:
+    return strategy.optimizer, strategy.lr, strategy.momentum, strategy.weight_decay, strategy.settings
+
+
+def _ranked(choices: Mapping[str, Choice]) -> dict[str, Choice]:
+    """The choices, best score first; those without a rate last."""
+
+    def key(name: str) -> float:
+        choice = choices[name]
+        return choice.scores[choice.rates.index(choice.best)] if choice.best is not None else math.inf
+
+    return {name: choices[name] for name in sorted(choices, key=key)}
+
+
+def _name(runs: Sequence[Run]) -> str:
+    return hashlib.sha256("".join(run.key for run in runs).encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=8192)
+def _settled(strategy: Strategy, rate: float, horizon: Horizon, steps: int) -> Strategy:
+    whole = strategy.with_peak(rate, horizon)
+    if steps == horizon.total_steps:
+        return whole
+    shorter: dict[str, Any] = {
+        name: value.stretch(steps / horizon.total_steps)
+        for name in ("lr", "momentum", "weight_decay")
+        if isinstance(value := getattr(whole, name), Schedule)
+    }
+    return replace(whole, **shorter)
 
 
 def score(results: Sequence[Mapping[str, Any] | None]) -> float:

@@ -20,7 +20,7 @@ from ratewise.lab.tasks import TASKS
 from ratewise.outcome import Outcome, marks
 
 ENGINES = {
-    "population": ("torch.engine", "model"),
+    "population": ("torch.cohorts", "model"),
     "one-by-one": ("torch.engine", "model"),
     "jax": ("optax.engine", "jax_model"),
     "keras": ("keras.engine", "keras_model"),
@@ -91,11 +91,6 @@ class Cohort:
     task: Task | str
     runs: tuple[Run, ...]
     members: tuple[Member, ...]
-
-    @cached_property
-    def key(self) -> str:
-        """A hash of its runs, by which it is claimed."""
-        return hashlib.sha256("".join(run.key for run in self.runs).encode()).hexdigest()
 
 
 def spec(strategy: Strategy) -> str:
