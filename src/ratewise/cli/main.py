@@ -9,7 +9,6 @@ import math
 import os
 import signal
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +19,11 @@ except ImportError:  # the program is installed with the core, its libraries wit
     sys.exit('ratewise: the command line is not installed. Run: pip install "ratewise[cli]".')
 
 from ratewise.cli import plain
+from ratewise.cli.compare import compare, report
 from ratewise.cli.doctor import doctor
 from ratewise.cli.export import export
 from ratewise.cli.find import find
 from ratewise.errors import FinderError, LabError, MissingDependency, RatewiseError, ScheduleError, UnknownName, nearest
-from ratewise.lab import DEFAULT_STORE
 
 _INTERRUPTED = 130  # what typer returns when Ctrl-C ended a command
 UsageError: Any = typer.BadParameter.__bases__[0]
@@ -46,7 +45,6 @@ app = typer.Typer(
 err = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-StoreOption = Annotated[str, typer.Option("--store", help="File or database URL where finished runs are kept.")]
 
 
 def main() -> None:
@@ -123,9 +121,8 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-app.command()(doctor)
-app.command()(export)
-app.command()(find)
+for command in (doctor, export, find, compare, report):
+    app.command()(command)
 
 
 @app.command("list")
@@ -182,74 +179,3 @@ def show(
         _print_json(screens.numbers(schedule, steps))
     elif png is None:
         screens.show_curve(schedule, steps)
-
-
-@app.command()
-def compare(
-    task: Annotated[str, typer.Argument(help="A built-in task (see: ratewise list) or path/to/file.py:name.")],
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option("--strategy", "-s", help="NAME, or NAME=EXPR, or NAME=OPTIMIZER:EXPR; repeat. All by default."),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates of every run; the task's own by default.")] = None,
-    rates: Annotated[int, typer.Option(help="Peak rates in each strategy's window, a factor of 2 apart.")] = 7,
-    tuning_seeds: Annotated[int, typer.Option(help="Runs per rate.")] = 5,
-    fresh_seeds: Annotated[int, typer.Option(help="Runs at the chosen rate, on the test split.")] = 12,
-    delta: Annotated[float, typer.Option(help="Smallest difference worth having, as a part of the loss.")] = 0.05,
-    engine: Annotated[str, typer.Option(help="torch or keras.")] = "torch",
-    workers: Annotated[int, typer.Option(help="Processes, of one thread each.", min=1)] = 2,
-    store: StoreOption = DEFAULT_STORE,
-    study: Annotated[str | None, typer.Option(help="Name of the study in the store; the task's by default.")] = None,
-    report: Annotated[
-        Path | None, typer.Option("--html", help="Where to write the report page.", dir_okay=False)
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Compare strategies on a task: each at its own best rate, on equal budgets and paired seeds.
-
-    An interrupted comparison goes on where it stood when the same command is given again.
-
-    Example: ratewise compare digits
-    """
-    from ratewise.cli import screens
-    from ratewise.lab.compare import compare as run_comparison
-    from ratewise.lab.plan import Budget
-
-    if engine == "keras":
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded, here or in a worker
-    chosen = [screens.strategy_from(text) for text in strategy] if strategy else None
-    budget = Budget(steps=steps, rates=rates, tuning_seeds=tuning_seeds, fresh_seeds=fresh_seeds, delta=delta)
-    with screens.progress(err) as tick, redirect_stdout(sys.stderr):  # what a task file prints is not data
-        result = run_comparison(
-            task, chosen, budget, store, engine=engine, workers=workers, study=study, progress=tick
-        )  # fmt: skip
-    _finish(result, study or result["task"], store, report, as_json)
-
-
-@app.command("report")
-def report_(
-    study: Annotated[str, typer.Argument(help="Name of a study, as a rule the task's.")],
-    store: StoreOption = DEFAULT_STORE,
-    html: Annotated[Path | None, typer.Option(help="Where to write the report page.", dir_okay=False)] = None,
-    as_json: Json = False,
-) -> None:
-    """Show a study again, finished or not, and write its report page.
-
-    Example: ratewise report digits
-    """
-    from ratewise.lab.compare import reported
-
-    _finish(reported(study, store), study, store, html, as_json)
-
-
-def _finish(result: dict[str, Any], study: str, store: str, html: Path | None, as_json: bool) -> None:
-    """Print a comparison's result and write its page."""
-    from ratewise.cli import screens
-
-    if html is None:
-        folder = Path(store).parent if "://" not in store else Path(DEFAULT_STORE).parent
-        html = folder / f"{study}.html"
-    _print_json(result) if as_json else screens.show_result(result)
-    sys.stdout.flush()
-    screens.write_page(result, html)
-    err.print(f"report: {html}", soft_wrap=True)

@@ -269,6 +269,13 @@ def write_page(result: dict[str, Any], path: Path) -> None:
     _write(path, page(result).encode())
 
 
+def write_markdown(result: dict[str, Any], path: Path) -> None:
+    """Write the report as Markdown, whole or not at all."""
+    from ratewise.report.markdown import markdown
+
+    _write(path, markdown(result).encode())
+
+
 def write_png(schedule: Schedule, steps: int, path: Path) -> None:
     """Write the curve as a PNG picture, whole or not at all."""
     from ratewise.report import draw
