@@ -52,7 +52,58 @@ def result() -> dict[str, Any]:
         "host": "laptop",
         "versions": {"ratewise": "0.1.0", "torch": "2.13.0", "numpy": "2.3.5", "python": "3.11.7"},
         "command": "ratewise compare digits",
+        "target": {"loss": 0.2205, "rule": "5% above the reference's final loss"},
+        "race": None,
+        "changes": [
+            "14 seeds may settle time_based and cyclical.",
+            "A longer run: the losses of cosine and linear were still falling at the end.",
+            "Best checkpoints: by them fixed would rank before warmup.",
+        ],
+        "provenance": {
+            "fingerprint": "9f2c51d0", "seeds": {"tune": [0, 1, 2, 3, 4], "test": list(range(1000, 1012))},
+            "command": "ratewise compare digits", "versions": {"ratewise": "0.1.0", "torch": "2.13.0"},
+        },
+        "cost": {"runs": 716, "updates": 214800, "seconds": 41.03},
     }  # fmt: skip
+
+
+def old() -> dict[str, Any]:
+    """Return the same comparison as the first version stored it."""
+    found = result()
+    for key in ("target", "race", "changes", "provenance", "cost"):
+        del found[key]
+    for entry in found["strategies"]:
+        for key in ("trained", "control", "best", "area", "target", "sensitivity", "median", "cost", "ceiling"):
+            del entry[key]
+        if entry["difference"]:
+            del entry["difference"]["interval"], entry["difference"]["bca"]
+    return found
+
+
+def many(count: int) -> dict[str, Any]:
+    """Return a comparison of so many strategies."""
+    found = result()
+    for i in range(count - len(ENTRIES)):
+        name, optimizer, schedule, loss, accuracy, verdict = ENTRIES[i % len(ENTRIES)]
+        verdict = "worse" if verdict == "reference" else verdict
+        worse = 1.03 ** (1 + i // len(ENTRIES))
+        found["strategies"].append(strategy(f"{name}_{i}", optimizer, schedule, loss * worse, accuracy, verdict))
+    return found
+
+
+def raced() -> dict[str, Any]:
+    """Return a comparison that was a race: whoever was dropped has no fresh seeds."""
+    found = result()
+    found["race"] = race(found["strategies"])
+    promoted = {entry["name"]: entry["promoted"] for rung in found["race"] for entry in rung["entries"]}
+    for entry in found["strategies"]:
+        if not promoted[entry["name"]]:
+            entry |= {
+                "verdict": "dropped", "difference": None, "curve": {"updates": [], "loss": []}, "best": None,
+                "test": {"metric": "accuracy", "mean": None, "low": None, "high": None, "n": 0, "loss": {"mean": None}},
+                "area": None, "target": None, "median": None,
+            }  # fmt: skip
+    return found
 
 
 def strategy(
@@ -83,7 +134,49 @@ def strategy(
         "curve": curve(values, loss, random),
         "schedule": {"updates": list(range(STEPS)), "values": values},
         "seconds": round(2.5 + random.random(), 1),
+        "trained": "population",
+        "control": name == "adamw",
+        "best": {"mean": loss * 0.97, "low": loss * 0.92, "high": loss * 1.03, "n": 12},
+        "area": {"mean": loss * 1.8, "low": loss * 1.7, "high": loss * 1.9, "n": 12},
+        "target": target(loss, random),
+        "sensitivity": 0.05 + 0.2 * random.random(),
+        "median": loss * 0.99,
+        "cost": {"runs": 92 if name == "adamw" else 52, "updates": 27600 if name == "adamw" else 15600, "seconds": 3.1},
+        "ceiling": 0.9 if optimizer == "sgd" else None,
     }  # fmt: skip
+
+
+def target(loss: float, random: Random) -> dict[str, Any]:
+    """Return when 12 seeds reached the target; a high final loss means late, or never."""
+    wanted = [30 * round(5 + 90 * (loss - 0.2) + 3 * random.random()) for _ in range(12)]
+    updates = [t if t <= STEPS else None for t in wanted]
+    arrived = sorted(t for t in updates if t is not None)
+    median = (sorted(wanted)[5] + sorted(wanted)[6]) / 2
+    return {"updates": updates, "reached": len(arrived) / 12, "median": median if median <= STEPS else None}
+
+
+def race(strategies: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a race of two rungs that kept all the strategies that are not worse."""
+
+    def entry(row: dict[str, Any], rung: int) -> dict[str, Any]:
+        random = Random(f"{row['name']}{rung}")
+        promoted = row["verdict"] != "worse" or (rung == 0 and row["test"]["loss"]["mean"] < 0.26)
+        why = "the control" if row["control"] else f"{'' if promoted else 'not '}among the best third"
+        loss = row["test"]["loss"]["mean"] * (1.7 - 0.4 * rung) * (0.95 + 0.1 * random.random())
+        gone = row["name"] == "rmsprop" and rung == 0
+        return {
+            "name": row["name"], "rate": row["peak_lr"], "loss": None if gone else loss,
+            "promoted": not gone and (promoted or row["control"]), "why": "every run diverged" if gone else why,
+        }  # fmt: skip
+
+    rungs: list[dict[str, Any]] = []
+    left = strategies
+    for i, steps in enumerate((STEPS // 9, STEPS // 3)):
+        entries = [entry(row, i) for row in left]
+        rungs.append({"steps": steps, "updates": len(entries) * steps * 5, "entries": entries})
+        kept = {found["name"] for found in entries if found["promoted"]}
+        left = [row for row in left if row["name"] in kept]
+    return rungs
 
 
 def difference(mean: float, verdict: str) -> dict[str, Any]:
@@ -97,6 +190,7 @@ def difference(mean: float, verdict: str) -> dict[str, Any]:
     return {
         "mean": mean, "low": mean - half, "high": mean + half, "p": 0.07 if unresolved else 0.002,
         "adjusted": 0.21 if unresolved else 0.02, "wins": 0.25, "seeds_needed": 14 if unresolved else None,
+        "interval": "t", "bca": [mean - 0.9 * half, mean + 0.95 * half],
     }  # fmt: skip
 
 

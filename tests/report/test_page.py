@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from ratewise.report import pictures, svg
-from ratewise.report.page import page
+from ratewise.report import svg
+from ratewise.report.page import SECTIONS, page
 
 from . import example
 
@@ -76,13 +76,22 @@ def losses_only(result):
     return result
 
 
-CASES = [lambda result: result, unfinished, diverged, alone, bare, losses_only, lambda result: {}]
+def old(result):
+    return example.old()
+
+
+def raced(result):
+    return example.raced()
+
+
+CASES = [lambda result: result, unfinished, diverged, alone, bare, losses_only, old, raced, lambda result: {}]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_study_gives_a_well_formed_page(result, case):
     reader = Reader(page(case(result)))
     assert len(reader.all("h1")) == 1
+    assert [a["id"] for a in reader.all("section")] == [title.lower().replace(" ", "-") for title in SECTIONS]
     assert not any("nan" in str(value) for _, a in reader.elements for key, value in a.items() if key in "dxy")
 
 
@@ -112,7 +121,9 @@ def test_links_lead_to_sections_and_ids_are_unique(result):
 
 def test_the_verdict_comes_first(result):
     text = " ".join(Reader(page(result)).text)
-    order = [result["verdict"], "Valid for", "Recommended", "Results", "Differences", result["code"][:20], "Provenance"]
+    order = [result["verdict"], "Confidence", "Valid for", "Recommended", "Each strategy ran", "Mean validation loss",
+             "After how many updates", "What it took", "There was no race", "14 seeds may", result["code"][:20],
+             "ratewise compare digits"]  # fmt: skip
     places = [text.index(words, text.index(result["verdict"])) for words in order]
     assert places == sorted(places)
 
@@ -143,15 +154,19 @@ def test_the_page_holds_its_own_data(result):
     assert json.loads(stored)["strategies"][1] == result["strategies"][1]
 
 
-def test_every_strategy_has_a_row_a_button_and_a_card(result):
+def test_every_strategy_has_rows_a_button_and_a_card(result):
     reader = Reader(page(result))
-    for tag in ("tr", "button", "article"):
-        assert [a["data-s"] for a in reader.all(tag) if "data-s" in a] == [str(i) for i in range(1, 14)]
+    keys = [str(i) for i in range(1, 14)]
+    for tag in ("button", "article"):
+        assert [a["data-s"] for a in reader.all(tag) if "data-s" in a] == keys
+    rows = [a["data-s"] for a in reader.all("tr") if "data-s" in a]
+    assert sorted(rows, key=int) == [key for key in keys for _ in range(5)]  # differences, rates, times, two of results
 
 
-def test_every_drawing_says_what_it_shows(result):
-    drawings = [a for a in Reader(page(result)).all("svg") if a.get("class", "").startswith("plot")]
-    assert len(drawings) == 3 + 3 * 13
+def test_every_drawing_says_what_it_shows():
+    drawings = [a for a in Reader(page(example.raced())).all("svg") if a.get("class", "").startswith("plot")]
+    named = [a["class"].split()[1] for a in drawings]
+    assert [name for name in named if name != "tiny"] == ["forest", "fan", "overlay", "ways", "places"]
     assert all(a["role"] == "img" and a["aria-label"] for a in drawings)
 
 
@@ -173,16 +188,48 @@ def test_a_study_in_which_everything_diverged_draws_no_empty_axes(result):
     assert "training loss" not in reader.text
 
 
+def test_a_strategy_dropped_from_a_race_ends_at_its_last_rung():
+    text = page(example.raced())
+    drawn = text[text.index('class="plot places"') : text.index('id="what-would-change-it"')]
+    assert drawn.count('class="cross"') == 5
+    assert "adam: dropped after 33 updates" in drawn
+    assert ">fresh seeds</text>" in drawn
+
+
+def test_the_ceiling_and_the_edge_are_drawn_where_they_are_known(result):
+    text = page(result)
+    fan = text[text.index('class="plot fan"') : text.index("The rates in numbers")]
+    assert fan.count('class="ceiling"') == 9
+    assert fan.count('class="edge"') == 1
+    assert "ceiling 2/λ" in fan
+    assert 'class="ceiling"' not in page(example.old())
+    assert "ceiling 2/λ" not in page(example.old())
+
+
+def test_thirty_strategies_have_room_for_their_names():
+    text = page(example.many(30))
+    overlay = text[text.index('class="plot overlay"') : text.index("Every strategy by itself")]
+    names = [float(y) for y in re.findall(r'x="100%" dx="20" y="([\d.]+)"', overlay)]
+    assert len(names) == 30
+    assert min(b - a for a, b in pairwise(sorted(names))) > 12
+
+
+def test_a_long_name_keeps_its_end():
+    assert svg.short("exponential_decay") == "exponential_decay"
+    assert svg.short("exponential_decay_3") == "exponentia…decay_3"
+    assert len(svg.short("x" * 100)) == svg.NAME
+
+
 def test_an_effect_beyond_the_axis_becomes_an_arrow(result):
     text = page(result)
-    forest = text[text.index('class="plot forest"') : text.index('id="curves"')]
+    forest = text[text.index('class="plot forest"') : text.index('id="rates"')]
     assert forest.count('class="arrow"') == 3
     assert forest.count('class="dot"') == 10
 
 
 def test_a_verdict_nobody_knows_is_coloured_as_pending():
-    assert pictures.kind("tie") == "v-tie"
-    assert pictures.kind('"><b>') == "v-pending"
+    assert svg.kind("tie") == "v-tie"
+    assert svg.kind('"><b>') == "v-pending"
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 40])

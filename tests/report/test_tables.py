@@ -1,6 +1,7 @@
 import pytest
 
-from ratewise.report import tables
+from ratewise.report import figures, tables, words
+from ratewise.report.race import race
 
 from . import example
 
@@ -11,13 +12,16 @@ def result():
 
 
 def row(result, name):
-    return next(r for r in tables.rows(result) if r.strategy == name)
+    return next(r for r in tables.rows(result) if r.name == name)
 
 
 def test_a_row_is_formatted_text(result):
     expected = tables.Row(
-        strategy="one_cycle", verdict="tie", loss="0.208 [0.198, 0.220]", metric="95.7% [95.1, 96.2]",
-        difference="−1.0% [−2.9, +1.0]", seeds="", peak="0.2", optimizer="sgd", diverged="", runs="52",
+        name="one_cycle", strategy="one_cycle", verdict="tie", loss="0.208 [0.198, 0.220]", median="0.206",
+        best="0.202 [0.191, 0.214]", area="0.374 [0.354, 0.395]", metric="95.7% [95.1, 96.2]", target="240",
+        difference="−1.0% [−2.9, +1.0]", bca="[−2.7, +0.9]", p="0.02", wins="25%", needed="", peak="0.2",
+        optimizer="sgd", sensitivity="0.17", seeds="12", diverged="", runs="52", updates="15 600", time="3.1 s",
+        trained="population",
     )  # fmt: skip
     assert row(result, "one_cycle") == expected
 
@@ -30,12 +34,12 @@ def test_headers_name_the_metric_the_reference_and_the_band(result):
 
 
 def test_an_unresolved_row_says_how_many_seeds_are_needed(result):
-    assert row(result, "cyclical").seeds == "14"
+    assert row(result, "cyclical").needed == "14"
 
 
 def test_a_rate_at_the_edge_has_a_star_that_is_explained(result):
     assert row(result, "adamw").peak == "0.004*"
-    assert tables.notes(result)[0].startswith("* The best rate lies at the edge")
+    assert "* The best rate lies at the edge" in tables.text(result)
 
 
 def test_a_metric_that_is_the_loss_is_not_shown_twice(result):
@@ -82,7 +86,7 @@ def test_text_ends_with_the_code(result):
 
 def test_a_sentence_that_says_valid_for_is_left_alone(result):
     result["valid_for"] = "Valid for 300 updates."
-    assert tables.headline(result)[1] == "Valid for 300 updates."
+    assert words.headline(result)[1] == "Valid for 300 updates."
 
 
 def test_an_unfinished_study_says_so(result):
@@ -93,24 +97,6 @@ def test_an_unfinished_study_says_so(result):
     assert row(result, "exponential_decay").verdict == "pending"
 
 
-def test_markdown_holds_a_table_and_the_code(result):
-    found = tables.markdown(result)
-    assert found.startswith(f"**{result['verdict']}**\n")
-    assert "| cosine | reference | 0.210 [0.199, 0.223] |" in found
-    assert "\n```python\nimport ratewise as rw\n" in found
-
-
-def test_markdown_shows_hostile_names_as_they_are(result):
-    result["strategies"][0]["name"] = "a|b <img> [x](y) `c` *d*\nnext"
-    line = next(line for line in tables.markdown(result).splitlines() if "img" in line)
-    assert line.startswith(r"| a\|b &lt;img> [x\](y) \`c\` \*d\* next | worse |")
-
-
-def test_a_fence_is_longer_than_any_in_the_code(result):
-    result["code"] = "```\n````"
-    assert "`````python\n```\n````\n`````" in tables.markdown(result)
-
-
 def test_control_characters_never_reach_a_terminal(result):
     result["strategies"][0]["name"] = "a\x1b[31mb"
     result["verdict"] = "use\x07 it"
@@ -118,9 +104,49 @@ def test_control_characters_never_reach_a_terminal(result):
     assert "\x07" not in tables.text(result)
 
 
-@pytest.mark.parametrize("render", [tables.text, tables.markdown])
-def test_an_empty_result_is_no_error(render):
-    assert "No verdict yet." in render({})
+def test_an_empty_result_is_no_error():
+    assert "No verdict yet." in tables.text({})
+
+
+def test_the_control_is_marked_and_explained(result):
+    assert row(result, "adamw").strategy == "adamw †"
+    assert "† The control:" in tables.text(result)
+    assert "†" not in tables.text(example.old())
+
+
+def test_how_runs_were_trained_is_a_note_if_it_is_the_same_for_all_and_else_a_column(result):
+    assert "Trained: population." in tables.text(result)
+    assert "trained" not in tables.grid(result)[2]
+    result["strategies"][0]["trained"] = "one by one: LAMB takes norms over whole tensors"
+    assert "Trained:" not in tables.text(result)
+    assert "one by one: LAMB takes norms over whole tensors" in tables.text(result)
+
+
+def test_a_strategy_whose_median_seed_never_arrives_says_how_many_do(result):
+    assert row(result, "adagrad").target == "33% arrive"
+
+
+def test_an_old_result_has_fewer_columns():
+    assert tables.grid(example.old(), tables.RESULTS)[2] == ["strategy", "verdict", "loss", "metric"]
+    assert tables.grid(example.old(), tables.EFFORT)[2] == ["strategy", "optimizer", "peak", "seeds", "diverged",
+                                                            "runs", "time"]  # fmt: skip
+
+
+def test_rates_in_words_say_where_runs_diverged_and_which_edge_is_meant(result):
+    found = {cells[0]: cells[1:] for cells in tables.swept(figures.fan(result)).rows}
+    assert found["cosine"] == ["0.1", "0.218", "8, 0.00625 to 0.8", "0.8 (5 of 5)", "0.9"]
+    assert found["adamw"][0] == "0.004 (at the upper edge)"
+
+
+def test_a_race_in_words_says_who_was_dropped_when_and_why():
+    found = race(example.raced())
+    assert found is not None
+    titles, rows = tables.history(found)
+    told = {cells[0]: cells[1:] for cells in rows}
+    assert titles == ["strategy", "at 33 updates", "at 100 updates", "on fresh seeds", "what became of it"]
+    assert told["cosine"][-2:] == ["2. 0.21", "fresh seeds"]
+    assert told["warmup"][-2:] == ["", "dropped after 100 updates: not among the best third"]
+    assert told["rmsprop"] == ["13. diverged", "", "", "dropped after 33 updates: every run diverged"]
 
 
 @pytest.mark.parametrize(

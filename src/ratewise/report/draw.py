@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {
-    "reference": "#0b5ea8", "better": "#007a58", "tie": "#3b7fae", "unresolved": "#8c6a10", "worse": "#bd4514",
-    "diverged": "#6d6d75",
+    "reference": "#0b5ea8", "better": "#007a58", "tie": "#2f7299", "unresolved": "#846308", "worse": "#bd4514",
+    "diverged": "#68686f",
 }  # fmt: skip
 """A colour for each verdict: Okabe and Ito's set for colour-blind readers, darkened until text in it is readable."""
 

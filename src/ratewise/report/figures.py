@@ -21,13 +21,14 @@ _REACH = 8  # the forest shows effects up to this many margins; further ones bec
 
 @dataclass(frozen=True)
 class Effect:
-    """A strategy's paired difference from the reference, with its 95% interval."""
+    """A strategy's paired difference from the reference, with its 95% interval; the control is marked."""
 
     name: str
     verdict: str
     mean: float
     low: float
     high: float
+    control: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,11 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One strategy's validation loss over the rates that were tried; ``best`` is the rate that was chosen."""
+    """One strategy's validation loss over the rates that were tried; ``best`` is the rate that was chosen.
+
+    ``edge`` is -1 if a better rate may lie below those tried, 1 if above, 0 if neither; ``ceiling`` is the rate above
+    which curvature makes the first updates unstable, None if nobody measured it.
+    """
 
     name: str
     verdict: str
@@ -86,7 +91,8 @@ class Sweep:
     losses: tuple[float, ...]
     best: tuple[float, float] | None
     diverged: tuple[Divergence, ...]
-    edge: bool
+    edge: int
+    ceiling: float | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,11 @@ def name(strategy: Result) -> str:
 def verdict(strategy: Result) -> str:
     """Return the strategy's verdict, ``PENDING`` if it has none yet."""
     return str(strategy.get("verdict") or PENDING)
+
+
+def control(strategy: Result) -> bool:
+    """Return whether the strategy is the calibrated one that every comparison contains."""
+    return strategy.get("control") is True
 
 
 def loss(strategy: Result) -> Result:
@@ -194,7 +205,8 @@ def effect(result: Result, strategy: Result) -> Effect | None:
         return None
     low, high = (real(difference.get(side)) for side in ("low", "high"))
     low, high = mean if low is None else low, mean if high is None else high
-    return Effect(name(strategy), verdict(strategy), *(x * scale[0] for x in (mean, low, high)))
+    mean, low, high = (x * scale[0] for x in (mean, low, high))
+    return Effect(name(strategy), verdict(strategy), mean, low, high, control(strategy))
 
 
 def forest(result: Result) -> Forest | None:
@@ -259,12 +271,14 @@ def _sweep(strategy: Result) -> Sweep | None:
         return None
     tried.sort(key=lambda pair: pair[0])
     points = [(rate, y) for rate, row in tried if (y := real(row.get("loss"))) is not None]
+    best, ceiling = _best(points, real(strategy.get("peak_lr"))), real(strategy.get("ceiling"))
+    middle = math.sqrt(tried[0][0] * tried[-1][0])
     return Sweep(
         name(strategy), verdict(strategy),
-        tuple(rate for rate, _ in points), tuple(y for _, y in points),
-        _best(points, real(strategy.get("peak_lr"))),
+        tuple(rate for rate, _ in points), tuple(y for _, y in points), best,
         tuple(found for rate, row in tried if (found := _divergence(rate, row)).count),
-        bool(strategy.get("edge")),
+        (-1 if best[0] < middle else 1) if best and strategy.get("edge") else 0,
+        ceiling if ceiling and ceiling > 0 else None,
     )  # fmt: skip
 
 

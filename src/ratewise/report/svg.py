@@ -4,10 +4,10 @@ Across, positions are per cent of a drawing as wide as its place; down, they are
 coordinate system that stretches, so that text and dots never do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ratewise.report import tables
-from ratewise.report.figures import Line
+from ratewise.report.figures import PENDING, Line
 from ratewise.report.markup import Content, Markup, tag
 from ratewise.report.scale import Scale
 
@@ -19,6 +19,16 @@ LABEL = 15.0
 
 NAME = 18
 """Characters of a name beside a drawing."""
+
+Keys = Mapping[str, int]
+"""Number of each strategy on the page: what links its rows, its curves and its card."""
+
+VERDICTS = ("reference", "better", "tie", "unresolved", "worse", "diverged", "dropped", PENDING)
+
+
+def kind(verdict: str) -> str:
+    """Return the class that colours a verdict."""
+    return f"v-{verdict}" if verdict in VERDICTS else f"v-{PENDING}"
 
 
 def plot(name: str, height: float, words: str, *content: Content, class_: str = "") -> Markup:
@@ -70,6 +80,32 @@ def simplified(points: Sequence[tuple[float, float]], tolerance: float = 0.2) ->
     return [points[i] for i in sorted(kept)]
 
 
+def upright(across: Scale, x: float, height: float, class_: str) -> Markup:
+    """A line from top to bottom at ``x``."""
+    place = percent(across(x))
+    return tag("line", x1=place, x2=place, y1=0, y2=number(height), class_=class_)
+
+
+def under(across: Scale, x: float, height: float, words: str) -> Markup:
+    """What is written below the axis at ``x``."""
+    return tag("text", words, x=percent(across(x)), y=number(height + 18), text_anchor="middle")
+
+
+def title(words: str, y: float) -> Markup:
+    """What a panel shows, above its left end."""
+    return tag("text", words, x="0", y=number(y), class_="axis")
+
+
+def below(words: str, height: float) -> Markup:
+    """What the axis counts, below its numbers."""
+    return tag("text", words, x="50%", y=number(height + 38), text_anchor="middle")
+
+
+def at(x: str, y: float, *content: Markup) -> Markup:
+    """Something drawn in pixels around a place that is per cent of the width."""
+    return tag("svg", *content, x=x, y=number(y), class_="at")
+
+
 def clamped(upward: Scale, y: float, height: float) -> float:
     """The height of a mark that must stay visible."""
     return round(height * (1 - min(max(upward(y), 0.0), 1.0)), 2)
@@ -86,8 +122,8 @@ def percent(share: float) -> str:
 
 
 def short(name: str) -> str:
-    """A name that fits beside a drawing; the whole one is in the table and in the tooltip."""
-    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+    """A name that fits beside a drawing, without its middle; the whole one is in the table and in the tooltip."""
+    return name if len(name) <= NAME else f"{name[: NAME - 8]}…{name[-7:]}"
 
 
 def number(x: float) -> str:

@@ -1,59 +1,111 @@
-"""A comparison as a table of formatted cells, and as plain text and markdown.
+"""A comparison as a table of formatted cells, and as plain text.
 
 ``rows`` is what every table shows (the page, the command line, markdown); nothing else decides how a number is written.
 """
 
 import math
-import re
-from collections.abc import Iterable
 from textwrap import fill
 from typing import NamedTuple
 
-from ratewise.report import figures
-from ratewise.report.figures import Result, part, real
-
-_MARKS = r"[\\`*|~]|(?<!\w)_|_(?!\w)|\](?=[(\[:])"
-
-VALID = "Valid for"
-"""What leads the sentence that says where a verdict holds."""
+from ratewise.report import figures, words
+from ratewise.report.figures import Fan, Result, part, real
+from ratewise.report.race import Race, Stand
+from ratewise.report.reached import Targets
 
 NONE = "–"
 """What an empty cell says."""
 
+CONTROL = "†"
+"""Marks the control."""
+
 
 class Row(NamedTuple):
-    """One strategy; every cell is text, empty where there is nothing to say."""
+    """One strategy; every cell is text, empty where there is nothing to say. ``name`` is its name and no column."""
 
+    name: str
     strategy: str
     verdict: str
     loss: str
+    median: str
+    best: str
+    area: str
     metric: str
+    target: str
     difference: str
-    seeds: str
+    bca: str
+    p: str
+    wins: str
+    needed: str
     peak: str
     optimizer: str
+    sensitivity: str
+    seeds: str
     diverged: str
     runs: str
+    updates: str
+    time: str
+    trained: str
 
 
-_RIGHT = {"peak", "seeds", "diverged", "runs"}
-_OPTIONAL = {"metric", "difference", "seeds", "diverged"}  # left out of plain tables when no strategy has them
+DIFFERENCES = ("strategy", "verdict", "difference", "bca", "p", "wins", "needed")
+"""Columns of the table beside the drawing of differences."""
+
+RESULTS = ("strategy", "verdict", "loss", "median", "best", "area", "metric", "target")
+"""What came out."""
+
+EFFORT = ("strategy", "optimizer", "peak", "sensitivity", "seeds", "diverged", "runs", "updates", "time", "trained")
+"""What it took."""
+
+RIGHT = {
+    "median",
+    "target",
+    "p",
+    "wins",
+    "needed",
+    "peak",
+    "sensitivity",
+    "seeds",
+    "diverged",
+    "runs",
+    "updates",
+    "time",
+}
+"""Columns of numbers without an interval."""
+
+_TEXT = (
+    "strategy", "verdict", "loss", "best", "area", "metric", "target", "difference", "needed", "peak", "sensitivity",
+    "optimizer", "diverged", "runs", "updates", "trained",
+)  # fmt: skip
+_NEEDED = {"strategy", "verdict", "loss", "peak", "optimizer", "runs"}  # shown even if no strategy has them
 
 
 def headers(result: Result) -> Row:
     """Return the titles of the columns."""
     band = margin(result)
     return Row(
+        name="",
         strategy="strategy",
         verdict=f"verdict ({band})" if band else "verdict",
         loss="test loss",
+        median="median",
+        best="best checkpoint",
+        area="mean on the way",
         metric=f"test {metric(result) or 'metric'}",
-        difference=f"against {_line(str(result.get('reference') or 'reference'))}",
-        seeds="seeds needed",
+        target="updates to target",
+        difference=f"against {words.line(result.get('reference') or 'reference')}",
+        bca="BCa interval",
+        p="corrected p",
+        wins="seeds won",
+        needed="seeds needed",
         peak="peak rate",
         optimizer="optimizer",
+        sensitivity="sensitivity",
+        seeds="fresh seeds",
         diverged="diverged",
         runs="runs",
+        updates="updates",
+        time="time",
+        trained="trained",
     )
 
 
@@ -62,10 +114,12 @@ def rows(result: Result) -> list[Row]:
     return [_row(result, strategy) for strategy in figures.strategies(result)]
 
 
-def grid(result: Result) -> tuple[Row, list[Row], list[str]]:
-    """Return titles, rows, and the names of the columns worth showing."""
+def grid(result: Result, columns: tuple[str, ...] = _TEXT) -> tuple[Row, list[Row], list[str]]:
+    """Return titles, rows, and those of the columns that are worth showing."""
     titles, found = headers(result), rows(result)
-    kept = [c for c in Row._fields if c not in _OPTIONAL or any(getattr(row, c) for row in found)]
+    kept = [c for c in columns if c in _NEEDED or any(getattr(row, c) for row in found)]
+    if len({row.trained for row in found}) == 1:  # one word for all of them is a note
+        kept = [c for c in kept if c != "trained"]
     return titles, found, kept
 
 
@@ -78,37 +132,62 @@ def text(result: Result, width: int | None = None) -> str:
             important first.
     """
     table = "\n".join(_aligned(result, width))
-    sentences = [fill(s, width) if width else s for s in (*notes(result), *headline(result))]
-    return _paragraphs(table, *sentences, _code(result))
+    sentences = [fill(s, width) if width else s for s in (*words.notes(result), *words.headline(result))]
+    return words.paragraphs(table, *sentences, words.code(result))
 
 
-def markdown(result: Result) -> str:
-    """Return the verdict, the table, its notes and the code to paste as markdown."""
-    titles, found, kept = grid(result)
-    lines = [_pipes(getattr(titles, c) for c in kept)]
-    lines.append("|" + "|".join("---:" if c in _RIGHT else "---" for c in kept) + "|")
-    lines += [_pipes(getattr(row, c) for c in kept) for row in found]
-    first, *rest = map(_literal, headline(result))
-    return _paragraphs(f"**{first}**", *rest, "\n".join(lines), *map(_literal, notes(result)), _fenced(result))
+class Grid(NamedTuple):
+    """A table in words: titles, and rows whose first cell is the name of a strategy."""
+
+    titles: list[str]
+    rows: list[list[str]]
 
 
-def headline(result: Result) -> list[str]:
-    """Return what to read first: the verdict, where it is valid, and whether anything is unfinished."""
-    valid = str(result.get("valid_for") or "")
-    if valid and not valid.casefold().startswith("valid"):
-        valid = f"{VALID}: {valid}"
-    sentences = [str(result.get("verdict") or "No verdict yet."), valid, figures.unfinished(result)]
-    return [_line(sentence) for sentence in sentences if sentence]
+def swept(found: Fan) -> Grid:
+    """Return the rates tried, in words."""
+    titles = ["strategy", "chosen rate", "validation loss", "rates tried", "diverged at", "ceiling"]
+    edges = {-1: " (at the lower edge)", 0: "", 1: " (at the upper edge)"}
+    rows = []
+    for sweep in found.sweeps:
+        tried = sorted({*sweep.rates, *(gone.rate for gone in sweep.diverged)})
+        best = sweep.best or (None, None)
+        rows.append([
+            words.line(sweep.name), f"{number(best[0])}{edges[sweep.edge]}", number(best[1]),
+            f"{len(tried)}, {number(tried[0])} to {number(tried[-1])}" if len(tried) > 1 else number(tried[0]),
+            ", ".join(f"{number(gone.rate)} ({gone.count} of {max(gone.runs, gone.count)})" for gone in sweep.diverged),
+            number(sweep.ceiling) if sweep.ceiling else "",
+        ])  # fmt: skip
+    return Grid(titles, rows)
 
 
-def notes(result: Result) -> list[str]:
-    """Return what the cells need explained."""
-    found = []
-    if any(strategy.get("edge") for strategy in figures.strategies(result)):
-        found.append("* The best rate lies at the edge of the rates tried: a better one may lie beyond.")
-    if any(figures.verdict(strategy) == "unresolved" for strategy in figures.strategies(result)):
-        found.append("Seeds needed: an estimate of how many paired seeds would settle an unresolved verdict.")
-    return found
+def arrivals(found: Targets) -> Grid:
+    """Return when strategies reached the target, in words."""
+    titles = ["strategy", "median updates", "seeds that arrive", "profile score"]
+    rows = [
+        [words.line(row.name), "" if row.median is None else f"{row.median:.0f}", f"{row.arrived} of {row.seeds}",
+         "" if row.score is None else f"{row.score:.2f}"]
+        for row in found.rows
+    ]  # fmt: skip
+    return Grid(titles, rows)
+
+
+def history(found: Race) -> Grid:
+    """Return the race in words: place, loss and rate at every rung, the final place, and why a strategy was dropped."""
+    titles = ["strategy", *(f"at {rung.steps} updates" for rung in found.rungs), "on fresh seeds", "what became of it"]
+    finals = dict(found.finals)
+    rows = []
+    for who in found.names():
+        stands = [rung.of(who) for rung in found.rungs]
+        cells = [f"{stand.place}. {_stood(stand)}" if stand else "" for stand in stands]
+        final = f"{found.place(who)}. {number(finals[who])}" if who in finals else ""
+        rows.append([words.line(who), *cells, final, words.fate(found, who)])
+    return Grid(titles, rows)
+
+
+def _stood(stand: Stand) -> str:
+    if stand.loss is None:
+        return "diverged"
+    return number(stand.loss) + ("" if stand.rate is None else f" at {number(stand.rate)}")
 
 
 def metric(result: Result) -> str:
@@ -179,27 +258,95 @@ def short_unit(result: Result) -> str:
     return {"loss": "%", "accuracy": " pp"}.get(figures.decides_on(result), "")
 
 
+def duration(seconds: float | None) -> str:
+    """Return seconds as people say them.
+
+    Example:
+        >>> [duration(s) for s in (3.21, 41.0, 200, 3900, None)]
+        ['3.2 s', '41 s', '3 min 20 s', '1 h 5 min', '']
+    """
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def grouped(value: float | None) -> str:
+    """Return a count, large ones in groups of three.
+
+    Example:
+        >>> [grouped(n) for n in (960, 12000, None)]
+        ['960', '12 000', '']
+    """
+    if value is None:
+        return ""
+    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 10_000 else f"{value:.0f}"
+
+
 def _decimals(width: float) -> int:
     """So many that the width of an interval shows about two digits."""
     return min(max(1 - math.floor(math.log10(width)), 0), 8)
 
 
 def _row(result: Result, strategy: Result) -> Row:
-    test, loss = part(strategy, "test"), figures.loss(strategy)
-    rate = real(strategy.get("peak_lr"))
+    test, cost, difference = (part(strategy, key) for key in ("test", "cost", "difference"))
+    rate, seconds = real(strategy.get("peak_lr")), real(cost.get("seconds"))
     accuracy = str(test.get("metric") or "") == "accuracy"
+    shown, p, wins = words.line(figures.name(strategy)), real(difference.get("adjusted")), real(difference.get("wins"))
     return Row(
-        strategy=_line(figures.name(strategy)),
-        verdict=_line(figures.verdict(strategy)),
-        loss=interval(*_interval(loss)),
+        name=figures.name(strategy),
+        strategy=f"{shown} {CONTROL}" if figures.control(strategy) else shown,
+        verdict=words.line(figures.verdict(strategy)),
+        loss=interval(*_interval(figures.loss(strategy))),
+        median=_padded(real(strategy.get("median"))),
+        best=interval(*_interval(part(strategy, "best"))),
+        area=interval(*_interval(part(strategy, "area"))),
         metric=interval(*_interval(test), percent=accuracy) if test.get("metric") not in (None, "loss") else "",
+        target=_target(part(strategy, "target")),
         difference=effect(figures.effect(result, strategy), short_unit(result)),
-        seeds=_count(part(strategy, "difference").get("seeds_needed")),
+        bca=_limits(result, difference),
+        p="" if p is None else number(p, 2),
+        wins="" if wins is None else f"{100 * wins:.0f}%",
+        needed=_count(difference.get("seeds_needed")),
         peak="" if rate is None else number(rate) + ("*" if strategy.get("edge") else ""),
-        optimizer=_line(str(strategy.get("optimizer") or "")),
+        optimizer=words.line(strategy.get("optimizer") or ""),
+        sensitivity=_padded(real(strategy.get("sensitivity")), 2),
+        seeds=_count(test.get("n")),
         diverged=_count(strategy.get("diverged")),
-        runs=_count(strategy.get("runs"), zero="0"),
+        runs=_count(cost.get("runs", strategy.get("runs")), zero="0"),
+        updates=grouped(real(cost.get("updates"))),
+        time=duration(real(strategy.get("seconds")) if seconds is None else seconds),
+        trained=words.line(strategy.get("trained") or ""),
     )
+
+
+def _padded(value: float | None, digits: int = 3) -> str:
+    """A number as ``number`` writes it, with zeros at its end so that a column lines up."""
+    if value is None:
+        return ""
+    return f"{value:#.{digits}g}" if 1e-4 < abs(value) < 10**digits / 10 else number(value, digits)
+
+
+def _limits(result: Result, difference: Result) -> str:
+    """The bootstrap interval of a difference, in the unit of the difference itself."""
+    found = figures.effect(result, {"difference": {"mean": difference.get("mean"), **_ends(difference.get("bca"))}})
+    return f"[{effect(found, '').partition(' [')[2]}" if found and difference.get("bca") else ""
+
+
+def _ends(limits: object) -> dict[str, object]:
+    return dict(zip(("low", "high"), limits, strict=False)) if isinstance(limits, (list, tuple)) else {}
+
+
+def _target(found: Result) -> str:
+    """The median number of updates, or how many seeds never arrived."""
+    median, reached = real(found.get("median")), real(found.get("reached"))
+    if reached is None:
+        return ""
+    return f"{median:.0f}" if median is not None else f"{100 * reached:.0f}% arrive"
 
 
 def _interval(values: Result) -> tuple[float | None, float | None, float | None]:
@@ -211,7 +358,10 @@ def _count(value: object, zero: str = "") -> str:
     return zero if not found else f"{found:.0f}"
 
 
-_DISPENSABLE = ("optimizer", "runs", "seeds", "difference", "metric", "diverged")
+_DISPENSABLE = (
+    "area", "target", "sensitivity", "updates", "trained", "best", "optimizer", "runs", "needed", "difference",
+    "metric", "diverged",
+)  # fmt: skip
 """Which columns a narrow table does without, in this order."""
 
 
@@ -225,41 +375,8 @@ def _aligned(result: Result, width: int | None = None) -> list[str]:
     columns = [cells_of[c] for c in kept]
     widths = [max(map(len, column)) for column in columns]
     cells = [
-        [cell.rjust(width) if c in _RIGHT else cell.ljust(width) for cell in column]
+        [cell.rjust(width) if c in RIGHT else cell.ljust(width) for cell in column]
         for c, column, width in zip(kept, columns, widths, strict=True)
     ]
     lines = ["  ".join(line).rstrip() for line in zip(*cells, strict=True)]
     return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]]
-
-
-def _pipes(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(_literal(cell) or NONE for cell in cells) + " |"
-
-
-def _literal(cell: str) -> str:
-    """Text that markdown shows as it is: an underscore inside a word and brackets that are no link stay readable."""
-    return re.sub(_MARKS, r"\\\g<0>", cell).replace("<", "&lt;")
-
-
-def _line(sentence: str) -> str:
-    """One line without control characters, whatever a file or a person put into it."""
-    return " ".join("".join(c if c.isprintable() else " " for c in sentence).split())
-
-
-def _code(result: Result) -> str:
-    """The code, as it was written but without what would steer a terminal."""
-    code = str(result.get("code") or "").strip("\n")
-    return "".join(c for c in code if c.isprintable() or c == "\n")
-
-
-def _fenced(result: Result) -> str:
-    code = _code(result)
-    if not code:
-        return ""
-    longest = max(map(len, re.findall("`+", code)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}python\n{code}\n{fence}"
-
-
-def _paragraphs(*found: str) -> str:
-    return "\n\n".join(paragraph for paragraph in found if paragraph) + "\n"
