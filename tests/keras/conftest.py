@@ -16,7 +16,15 @@ if find_spec("keras") is None:
     collect_ignore_glob = ["test_*.py"]
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-MODES = [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}, {"steps_per_execution": 3}]
+MODES = EAGER, UNCOMPILED, COMPILED, SEVERAL = (
+    {"run_eagerly": True},
+    {"jit_compile": False},
+    {"jit_compile": True},
+    {"steps_per_execution": 3},
+)
+USUAL = {"tensorflow": MODES, "jax": (COMPILED, SEVERAL), "torch": (UNCOMPILED,)}
+EVERY = {"tensorflow": MODES, "jax": (UNCOMPILED, COMPILED, SEVERAL), "torch": (UNCOMPILED, COMPILED)}
+"""Uncompiled is eager on JAX and torch; torch compiles for ten seconds and has no steps_per_execution."""
 
 
 THIRD_PARTY = (
@@ -27,6 +35,7 @@ THIRD_PARTY = (
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "every_backend: of the tests of find_lr, one that runs on each")
+    config.addinivalue_line("markers", "every_mode: runs each way that its backend has, not the usual ones only")
 
 
 def pytest_collection_modifyitems(items):
@@ -45,8 +54,9 @@ def mode(request):
     """How the train step runs: eagerly, compiled, through XLA, several batches at a time."""
     import keras
 
-    if "steps_per_execution" in request.param and keras.backend.backend() == "torch":
-        pytest.skip("Keras on torch has no steps_per_execution")
+    modes = EVERY if request.node.get_closest_marker("every_mode") else USUAL
+    if request.param not in modes[keras.backend.backend()]:
+        pytest.skip("this backend runs so in the tests of every mode, if it can")
     return request.param
 
 

@@ -48,8 +48,6 @@ def test_scenario_8_killed_at_any_epoch_goes_on_from_the_saved_model(
 
 
 def test_a_rule_a_schedule_momentum_and_accumulation_work_together(probe, train, near, fed, mode):
-    if "jit_compile" in mode and mode["jit_compile"] and keras.backend.backend() == "torch":
-        pytest.skip("torch compiles this three times, for half a minute; the next test does so once more for a cut")
     lr, momentum = rw.Linear(1.0, 0.0, 9), rw.Linear(0.0, 0.8, 9)
     model = probe(18, keras.optimizers.SGD(0.3, gradient_accumulation_steps=2), **mode)
     follow = rk.Follow(lr * rw.Plateau(0.5, patience=1), momentum=momentum)
@@ -66,10 +64,11 @@ def test_a_rule_a_schedule_momentum_and_accumulation_work_together(probe, train,
     assert history["learning_rate"] == rates[2::3]
 
 
-def test_a_cut_reaches_a_step_that_torch_has_compiled(probe, train, near, fed):
+def test_a_cut_and_a_momentum_reach_a_step_that_torch_has_compiled(probe, train, near, fed):
     model = probe(3, keras.optimizers.SGD(0.3), jit_compile=True)
-    weights, _ = train(model, 1, epochs=3, callbacks=[fed([1.0, 1.0, 0.5]), rk.Follow(1.0 * rw.Plateau(0.5, 1))])
-    assert near([1.0, 1.0, 0.5]) == [-w for w in weights]
+    follow = rk.Follow(1.0 * rw.Plateau(0.5, 1), momentum=rw.Linear(0.0, 0.5, 2))
+    weights, _ = train(model, 1, epochs=3, callbacks=[fed([1.0, 1.0, 0.5]), follow])
+    assert near([1.0 + 0.25 + 0.125, 1.0 + 0.5, 0.5]) == [-w for w in weights]
 
 
 @once
