@@ -308,7 +308,7 @@ class Plan:
                 best = choices[name].best
                 assert best is not None
                 octave = round(math.log2(best / self.centres[name]))
-                windows[name] = (range(octave - 1, octave + 1), min(slides, 2))
+                windows[name] = (range(octave - 1, octave + 1), 0)
             if not windows:
                 return found
         return found
@@ -341,7 +341,6 @@ class Plan:
         if self.budget.updates is None:
             return self.budget.slides
         each = len(self.strategies) * self.budget.tuning_seeds * self.lengths[0]
-        each += 2 * self._finalists * self.budget.tuning_seeds * sum(self.lengths[1:])
         return min(self.budget.slides, max(0, (self.budget.updates - self.least_updates()) // each))
 
     @property
