@@ -24,7 +24,8 @@ from ratewise.lab.store import Store
 
 SETTINGS = (
     ("wine", 150), ("breast-cancer", 200), ("diabetes", 200), ("digits", 300), ("digits", 900),
-    ("digits-clean", 300), ("digits-clean", 600), ("stdlib-chars", 400), ("digits-cnn", 300), ("stdlib-transformer", 300),
+    ("digits-clean", 300), ("digits-clean", 600), ("stdlib-chars", 400), ("digits-cnn", 300),
+    ("stdlib-transformer", 300),
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "src" / "ratewise"
 
 ADAPTERS = {"torch", "keras", "optax"}
-EVERYTHING = {"errors", "core", "interop", "doctor", "finder", "lab", "report", "cli", *ADAPTERS}
+EVERYTHING = {"errors", "core", "interop", "doctor", "finder", "lab", "report", "replicate", "cli", *ADAPTERS}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": {"errors", "core"},
     "lab": {"errors", "core", "finder", "interop", "outcome", *ADAPTERS},
     "report": {"errors", "core", "finder", "lab"},
+    "replicate": {"errors", "core", "finder", "lab", "report", "outcome", *ADAPTERS},
     "cli": EVERYTHING,
     "": {"errors", "core", "interop", "lab"},  # the package itself: its names
 }
@@ -44,8 +45,8 @@ FRAMEWORKS = {
     **dict.fromkeys(("keras", "tensorflow"), "keras"),
     **dict.fromkeys(("optax", "jax", "jaxlib", "flax"), "optax"),
 }
-"""Which adapter a framework belongs to; nobody else imports it, except, inside functions, ``interop`` and ``keras``,
-which runs on three of them."""
+"""Which adapter a framework belongs to; nobody else imports it, except, inside functions, ``interop``, ``keras``, which
+runs on three of them, and ``replicate``, which has a model of its own."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def test_a_framework_is_imported_by_its_own_adapter_alone() -> None:
         if (owner := FRAMEWORKS.get(i.imported.split(".")[0]))
         and layer(i.importer) != owner
         and not i.for_types
-        and not (layer(i.importer) in ("interop", "keras") and i.inside)
+        and not (layer(i.importer) in ("interop", "keras", "replicate") and i.inside)
     ]
     assert [str(i) for i in wrong] == []
 

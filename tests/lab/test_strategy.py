@@ -7,17 +7,31 @@ import pytest
 import ratewise
 from ratewise import Constant, Cosine, Linear, Schedule
 from ratewise.errors import ScheduleError, UnknownName
-from ratewise.lab.catalogue import CATALOGUE, strategy
+from ratewise.lab.catalogue import CATALOGUE, DEFAULT, strategy
 from ratewise.lab.strategy import Strategy, scaled
 
-NAMES = [
+CLASSICAL = [
     *("fixed", "time_based", "step_decay", "exponential_decay", "adagrad", "rmsprop", "adam"),
     *("warmup", "cyclical", "one_cycle", "cosine", "linear", "adamw"),
 ]
+NAMES = [
+    *CLASSICAL,
+    *("warmup_cosine", "wsd", "sgdr", "inverse_sqrt", "rex", "nadam", "radam", "plateau", "greedy"),
+    *("schedule_free_sgd", "schedule_free_adamw", "prodigy"),
+]
+RULED = ("plateau", "greedy")
 
 
-def test_the_catalogue_holds_the_classical_strategies_and_the_modern_ones():
+def test_the_catalogue_holds_the_classical_strategies_and_others_that_are_compared_when_named():
     assert list(CATALOGUE) == NAMES
+    assert list(DEFAULT) == CLASSICAL
+
+
+def test_the_control_warms_up_decays_to_zero_and_is_an_optimizer_that_adapts():
+    control = strategy("adamw").over(200)
+    rates = control.lr.values(0, 201)
+    assert (rates.index(max(rates)), rates[0], rates[200]) == (9, max(rates) / 10, 0.0)
+    assert (control.optimizer, control.weight_decay) == ("adamw", 0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -84,7 +98,7 @@ def test_scaled_is_multiplication_worked_into_the_numbers(text):
 
 def test_code_to_paste_is_python_that_names_everything_it_uses():
     for entry in CATALOGUE.values():
-        for framework in ("torch", "keras"):
+        for framework in ("torch", "keras") if entry.name not in RULED else ("torch",):
             code = entry.with_peak(0.1, 300).code(framework, 300)
             compile(code, "<code>", "exec")
             imports = next(line for line in code.splitlines() if line.startswith("from ratewise"))
@@ -93,6 +107,29 @@ def test_code_to_paste_is_python_that_names_everything_it_uses():
             line = next(line for line in code.splitlines() if line.startswith("lr ="))
             exec(line, namespace)
             assert namespace["lr"] == entry.with_peak(0.1, 300).lr
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_rules_stay_when_the_rate_is_scaled_and_code_says_how_to_feed_them(name):
+    entry = strategy(name).with_peak(0.4, 100)
+    assert entry.lr == ratewise.Constant(0.4, 100) * strategy(name).lr.rules[0]
+    assert "# after each evaluation: scheduler.observe(validation_loss)" in entry.code("torch", 100)
+    for refused in (lambda: entry.code("keras", 100), lambda: entry.keras(100)):
+        with pytest.raises(ScheduleError, match=r"cannot follow a rule by itself\. Train with ratewise\.keras\.Follow"):
+            refused()
+
+
+def test_code_for_schedule_free_says_that_it_has_two_modes():
+    assert "optimizer.train() and optimizer.eval()" in strategy("schedule_free_adamw").code("torch", 100)
+
+
+def test_an_optimizer_may_be_given_as_its_class():
+    import torch
+
+    mine = Strategy("mine", torch.optim.Adagrad, Constant(0.1))
+    assert mine.optimizer == "torch.optim.adagrad:Adagrad"
+    assert Strategy.from_dict(json.loads(json.dumps(mine.to_dict()))) == mine
+    assert type(mine.torch([torch.zeros(1, requires_grad=True)], 10)[0]) is torch.optim.Adagrad
 
 
 def test_an_unknown_strategy_suggests_the_nearest():

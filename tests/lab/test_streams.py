@@ -81,7 +81,7 @@ def test_fingerprints_follow_what_the_loader_gives():
 
 
 def test_anything_that_iterates_over_batches_is_a_loader_and_arrays_are_none():
-    task = task_of([(X[:8], Y[:8]), (X[8:16].numpy(), Y[8:16].tolist()), (X[16:24], Y[16:24])])
+    task = task_of([(X[:8], Y[:8]), (X[8:16].numpy(), Y[8:16].tolist()), (X[16:24], Y[16:24])], batch_size=8)
     assert [x.shape for x, _ in task.stream(0, 4)] == [(8, 3)] * 4
     plain = task_of((X, Y), batch_size=10)
     assert (task.streamed, plain.streamed) == (True, False)
@@ -112,6 +112,7 @@ class Restless(Dataset):
         (DataLoader(TensorDataset(X, Y), batch_size=99, drop_last=True), "gave no batch"),
         ([(X, Y), (X[:, :2], Y), (X, Y)], "the same shape in every batch"),
         ([(X, Y), (X, Y * 0.5), (X, Y)], "whole numbers as targets"),
+        ([(X, Y)] * 3, r"gives batches of 50, and batch_size, .* is 16\. Write batch_size=50"),
     ],
 )
 def test_a_loader_that_cannot_be_trained_from_is_refused(train, message):

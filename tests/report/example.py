@@ -52,6 +52,7 @@ def result() -> dict[str, Any]:
         "host": "laptop",
         "versions": {"ratewise": "0.1.0", "torch": "2.13.0", "numpy": "2.3.5", "python": "3.11.7"},
         "command": "ratewise compare digits",
+        "thresholds": {"alpha": 0.05, "delta": 0.05, "wins": 0.75},
         "target": {"loss": 0.2205, "rule": "5% above the reference's final loss"},
         "race": None,
         "changes": [
@@ -70,7 +71,7 @@ def result() -> dict[str, Any]:
 def old() -> dict[str, Any]:
     """Return the same comparison as the first version stored it."""
     found = result()
-    for key in ("target", "race", "changes", "provenance", "cost"):
+    for key in ("thresholds", "target", "race", "changes", "provenance", "cost"):
         del found[key]
     for entry in found["strategies"]:
         for key in ("trained", "control", "best", "area", "target", "sensitivity", "median", "cost", "ceiling"):
@@ -78,6 +79,29 @@ def old() -> dict[str, Any]:
         if entry["difference"]:
             del entry["difference"]["interval"], entry["difference"]["bca"]
     return found
+
+
+def unfinished(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a comparison of which one strategy has not begun, and nothing is decided."""
+    for entry in found["strategies"]:
+        entry.update(verdict=None, difference=None)
+    found["strategies"][0].update(test=None, fan=[], curve=None, schedule=None, best=None, area=None, target=None)
+    return found | {"reference": None, "recommended": None, "verdict": None, "changes": [], "code": None}
+
+
+def diverged(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a comparison in which every run diverged."""
+    for entry in found["strategies"]:
+        entry.update(
+            verdict="diverged", difference=None, curve={"updates": [], "loss": []}, diverged=12, best=None, area=None,
+            target={"updates": [], "reached": None, "median": None}, median=None, sensitivity=None, ceiling=None,
+            test={"metric": "accuracy", "mean": None, "low": None, "high": None, "n": 0, "loss": {"mean": None}},
+            fan=[{"rate": row["rate"], "loss": None, "diverged": 5, "n": 5} for row in entry["fan"]],
+        )  # fmt: skip
+    return found | {
+        "reference": None, "recommended": None, "verdict": "Every run diverged.", "target": None, "changes": [],
+        "code": None,
+    }  # fmt: skip
 
 
 def many(count: int) -> dict[str, Any]:
@@ -142,7 +166,7 @@ def strategy(
         "sensitivity": 0.05 + 0.2 * random.random(),
         "median": loss * 0.99,
         "cost": {"runs": 92 if name == "adamw" else 52, "updates": 27600 if name == "adamw" else 15600, "seconds": 3.1},
-        "ceiling": 0.9 if optimizer == "sgd" else None,
+        "ceiling": 8 * rate if optimizer == "sgd" else None,
     }  # fmt: skip
 
 

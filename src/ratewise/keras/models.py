@@ -16,6 +16,11 @@ def _dense(inputs: int, units: int, activation: str | None = None) -> layers.Den
     return layers.Dense(units, activation, **_start(inputs))
 
 
+def affine(inputs: int, outputs: int) -> keras.Model:
+    """Linear or softmax regression, a convex problem: ``(batch, inputs)`` float32 to ``(batch, outputs)``."""
+    return keras.Sequential([layers.Input((inputs,)), _dense(inputs, outputs)])
+
+
 def mlp(inputs: int, hidden: int, classes: int) -> keras.Model:
     """One hidden layer: ``(batch, inputs)`` float32 to ``(batch, classes)`` logits."""
     return keras.Sequential([layers.Input((inputs,)), _dense(inputs, hidden, "relu"), _dense(hidden, classes)])

@@ -1,4 +1,6 @@
-"""The catalogue: the classical strategies and a few modern ones, each with the card that ``explain`` prints.
+"""The catalogue: the strategies that ``compare`` takes, each with the card that ``explain`` prints.
+
+The classical ones, with cosine, linear and AdamW, are compared by default; those of ``beyond`` when they are named.
 
 The rates are centres of the search, not recommendations: ``compare`` moves each strategy's peak rate by factors of
 two until its best rate lies inside the window. They were measured on small networks: SGD with momentum 0.1,
@@ -8,11 +10,10 @@ Adagrad 0.1, RMSprop 0.005, Adam 0.01, AdamW with linear decay 0.02.
 from ratewise.core import recipes
 from ratewise.core.horizon import fraction
 from ratewise.errors import UnknownName, nearest
+from ratewise.lab.beyond import BEYOND, CENTRE
 from ratewise.lab.strategy import Card, Strategy
 
-_CENTRE = "The rate is the centre of the search that compare makes in factors of two (measured on small networks)."
-
-CATALOGUE: dict[str, Strategy] = {
+_CLASSICAL: dict[str, Strategy] = {
     entry.name: entry
     for entry in (
         Strategy(
@@ -23,7 +24,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("one number to tune", "needs no knowledge of the run's length"),
                 cons=("never settles: the noise of the gradients stays in the weights", "too high overshoots, too low crawls"),
                 use_case="A baseline; runs whose end is unknown; together with averaging of the weights.",
-                defaults=f"lr0 = 0.1 with momentum 0.9. {_CENTRE}",
+                defaults=f"lr0 = 0.1 with momentum 0.9. {CENTRE}",
                 paper="Robbins and Monro, 1951, A Stochastic Approximation Method (why a constant rate does not converge).",
             ),
         ),
@@ -35,7 +36,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("smooth, never reaches zero", "with decay = 1 per unit of time it meets the classical conditions for convergence"),
                 cons=("most of the fall comes early", "the decay is a second number to tune"),
                 use_case="Convex problems and online learning; long runs without a planned end.",
-                defaults=f"decay = 9 per run: a tenth of lr0 at the end. {_CENTRE}",
+                defaults=f"decay = 9 per run: a tenth of lr0 at the end. {CENTRE}",
                 paper="Robbins and Monro, 1951; the `decay` argument of Keras' older optimizers; keras InverseTimeDecay.",
             ),
         ),
@@ -47,7 +48,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("long phases at a high rate, then quick settling", "easy to read in a loss curve"),
                 cons=("where to drop, and by how much, must be chosen", "sudden"),
                 use_case="Image classification with SGD and momentum, where the drops are known.",
-                defaults=f"a tenth at each third of the run, as ResNets on ImageNet (30, 60 of 90 epochs). {_CENTRE}",
+                defaults=f"a tenth at each third of the run, as ResNets on ImageNet (30, 60 of 90 epochs). {CENTRE}",
                 paper="He et al., 2016, Deep Residual Learning, section 3.4, https://arxiv.org/abs/1512.03385; torch StepLR.",
             ),
         ),
@@ -59,7 +60,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("smooth", "two numbers with a plain meaning: start and end"),
                 cons=("can be too aggressive: half of the run is spent below a tenth of lr0",),
                 use_case="Fine settling after a good start; reinforcement learning and older vision models.",
-                defaults=f"a hundredth of lr0 at the end of the run. {_CENTRE}",
+                defaults=f"a hundredth of lr0 at the end of the run. {CENTRE}",
                 paper="keras ExponentialDecay; torch ExponentialLR.",
             ),
         ),
@@ -71,7 +72,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("rare features keep large steps", "little tuning"),
                 cons=("the sum only grows, so the steps shrink for ever and learning may stop early",),
                 use_case="Sparse features: text, click models, embeddings.",
-                defaults=f"lr = 0.1, no decay on top. {_CENTRE}",
+                defaults=f"lr = 0.1, no decay on top. {CENTRE}",
                 paper="Duchi, Hazan and Singer, 2011, JMLR 12, https://jmlr.org/papers/v12/duchi11a.html.",
             ),
         ),
@@ -83,7 +84,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("adapts to each weight's scale", "good on non-stationary problems"),
                 cons=("without decay it keeps bouncing at the end", "no bias correction: the first steps are large"),
                 use_case="Recurrent networks, reinforcement learning.",
-                defaults=f"lr = 0.005, rho = 0.99 as torch. {_CENTRE}",
+                defaults=f"lr = 0.005, rho = 0.99 as torch. {CENTRE}",
                 paper="Tieleman and Hinton, 2012, Coursera lecture 6.5.",
             ),
         ),
@@ -95,7 +96,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("works at once on most networks", "the rate's scale depends little on the model"),
                 cons=("without decay it keeps bouncing at the end", "may generalise worse than SGD on images"),
                 use_case="A first run on anything; transformers (then with warm-up and decay).",
-                defaults=f"lr = 0.01, betas 0.9 and 0.999. {_CENTRE}",
+                defaults=f"lr = 0.01, betas 0.9 and 0.999. {CENTRE}",
                 paper="Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980.",
             ),
         ),
@@ -107,7 +108,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("prevents early divergence at high rates and large batches", "lets Adam's averages fill up"),
                 cons=("costs updates at low rates", "alone it does not settle at the end"),
                 use_case="Large batches, transformers, deep networks without normalisation; usually before a decay.",
-                defaults=f"W = a tenth of the run; the first update already uses lr0 / W. {_CENTRE}",
+                defaults=f"W = a tenth of the run; the first update already uses lr0 / W. {CENTRE}",
                 paper="Goyal et al., 2017, section 2.2, https://arxiv.org/abs/1706.02677.",
             ),
         ),
@@ -119,7 +120,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("bounds instead of one exact rate", "good intermediate models at the end of each cycle"),
                 cons=("two bounds and a period to choose", "part of the run is spent at rates that are too high or too low"),
                 use_case="When the right rate is unknown; snapshot ensembles.",
-                defaults=f"mode triangular2, bounds 1:10, four cycles in the run. {_CENTRE}",
+                defaults=f"mode triangular2, bounds 1:10, four cycles in the run. {CENTRE}",
                 paper="Smith, 2017, Cyclical Learning Rates, https://arxiv.org/abs/1506.01186.",
             ),
         ),
@@ -131,7 +132,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("reaches a target early", "the high rate in the middle regularises", "warm-up and decay in one"),
                 cons=("the length of the run must be known", "a run that is cut short is far from its end value"),
                 use_case="Short budgets with SGD and momentum.",
-                defaults=f"30% rise, ratios as torch's OneCycleLR and fastai. {_CENTRE}",
+                defaults=f"30% rise, ratios as torch's OneCycleLR and fastai. {CENTRE}",
                 paper="Smith and Topin, 2018, Super-Convergence, https://arxiv.org/abs/1708.07120.",
             ),
         ),
@@ -143,7 +144,7 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("one number to tune", "slow at both ends: explores first, settles last"),
                 cons=("the length of the run must be known",),
                 use_case="The usual choice for images and, with warm-up, for language models.",
-                defaults=f"to zero, no restarts. {_CENTRE}",
+                defaults=f"to zero, no restarts. {CENTRE}",
                 paper="Loshchilov and Hutter, 2017, SGDR, eq. 5, https://arxiv.org/abs/1608.03983.",
             ),
         ),
@@ -155,24 +156,29 @@ CATALOGUE: dict[str, Strategy] = {
                 pros=("one number to tune", "worst-case optimal for the last iterate in theory, robust in practice"),
                 cons=("the length of the run must be known",),
                 use_case="A strong default for any fixed budget.",
-                defaults=f"to zero. {_CENTRE}",
+                defaults=f"to zero. {CENTRE}",
                 paper="Defazio et al., 2023, https://arxiv.org/abs/2310.07831; Li et al., 2020, Budgeted Training, https://arxiv.org/abs/1905.04753.",
             ),
         ),
         Strategy(
-            "adamw", "adamw", recipes.linear_decay(0.02), weight_decay=0.01,
+            "adamw", "adamw", recipes.linear_decay(0.02).warmup(fraction(0.05)), weight_decay=0.01,
             card=Card(
-                what="Adam with decoupled weight decay, and a straight line to zero.",
-                formula="Adam's update, then w -= lr(t) * weight_decay * w;  lr(t) = lr0 * (1 - t / T)",
+                what="Adam with decoupled weight decay, a short warm-up, and a straight line to zero.",
+                formula="Adam's update, then w -= lr(t) * weight_decay * w;  lr(t) = lr0 * (1 - (t - W) / (T - W)) after W updates",
                 pros=("the modern default: adaptive and settling", "decay and weight decay do not fight"),
                 cons=("weight decay is one more number", "the length of the run must be known"),
-                use_case="Transformers and most new architectures.",
-                defaults=f"lr0 = 0.02, weight decay 0.01 as torch. {_CENTRE}",
-                paper="Loshchilov and Hutter, 2019, Decoupled Weight Decay, https://arxiv.org/abs/1711.05101.",
+                use_case="Transformers and most new architectures; the control in every comparison.",
+                defaults=f"lr0 = 0.02, warm-up of 5% of the run, weight decay 0.01 as torch. {CENTRE}",
+                paper="Loshchilov and Hutter, 2019, Decoupled Weight Decay, https://arxiv.org/abs/1711.05101; as the control of methods without rates: https://arxiv.org/abs/2505.24005.",
             ),
         ),
     )
 }  # fmt: skip
+
+DEFAULT: tuple[str, ...] = tuple(_CLASSICAL)
+"""Names of the strategies that are compared where none are named."""
+
+CATALOGUE: dict[str, Strategy] = _CLASSICAL | {entry.name: entry for entry in BEYOND}
 """Every strategy by name, in the order in which ``list`` shows them."""
 
 

@@ -6,7 +6,7 @@ there are no leases and no clocks. A claim saves work, it does not guard the res
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,8 @@ class ServerClaims:
         """Give ``key`` back; nothing happens if it is not held."""
         if key in self._held:
             self._held.discard(key)
-            self._asked("pg_advisory_unlock", key)
+            with suppress(Exception):  # if the connection is gone, so is the claim
+                self._asked("pg_advisory_unlock", key)
 
     def close(self) -> None:
         """Give everything back."""

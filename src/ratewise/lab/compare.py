@@ -16,7 +16,7 @@ from typing import Any
 from ratewise.core.horizon import Horizon
 from ratewise.errors import LabError, ScheduleError, StoreError, UnknownName, nearest
 from ratewise.lab import DEFAULT_STORE, stats
-from ratewise.lab.catalogue import CATALOGUE, strategy as named
+from ratewise.lab.catalogue import CATALOGUE, DEFAULT, strategy as named
 from ratewise.lab.centres import centred
 from ratewise.lab.loading import load
 from ratewise.lab.plan import CONTROL, Budget, Plan, fitted, is_control
@@ -142,7 +142,7 @@ def planned(
     engine = "population" if engine == "torch" else engine
     if engine not in ENGINES:
         raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, (*ENGINES, 'torch'))}")
-    chosen = [named(s) if isinstance(s, str) else s for s in (strategies or CATALOGUE)]
+    chosen = [named(s) if isinstance(s, str) else s for s in (strategies or DEFAULT)]
     names = [strategy.name for strategy in chosen]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -152,7 +152,7 @@ def planned(
     for optimizer in {strategy.optimizer for strategy in chosen} - {"sgd", "adagrad", "rmsprop", "adam", "adamw"}:
         adapter = ENGINES[engine][0].partition(".")[0]  # loads the framework, so only where it is needed
         known = import_module(f"ratewise.{adapter}").OPTIMIZERS
-        if optimizer not in known:
+        if optimizer not in known and not (adapter == "torch" and ":" in optimizer):  # module:Class
             raise UnknownName(f"unknown optimizer {optimizer!r}.{nearest(optimizer, known)}")
     facts = {
         "description": task.description,

@@ -8,6 +8,7 @@ What is damaged is passed over and named; its run counts as not done.
 """
 
 import json
+import logging
 import math
 import os
 import re
@@ -30,6 +31,8 @@ from ratewise.lab.journal import BEGINNING, Journal
 from ratewise.lab.runs import Run
 
 Result: TypeAlias = dict[str, Any]
+
+_log = logging.getLogger("ratewise")
 
 _SQLITE = b"SQLite format 3"
 _SUFFIXES = (".db", ".sqlite", ".sqlite3")
@@ -58,6 +61,7 @@ class Store:
         self._found: dict[str, Result] = {}
         self._runs: dict[str, dict[str, Any]] = {}
         self._damaged: list[tuple[str, str]] = []  # where, and what is left of it
+        self._told: set[str] = set()
 
     def __enter__(self) -> "Store":
         try:
@@ -161,6 +165,10 @@ class Store:
                     self._damaged.append((where, text))
                 elif key not in self._found:
                     self._found[key], self._runs[key] = result, run
+        for sentence in self.damage():
+            if sentence not in self._told:
+                self._told.add(sentence)
+                _log.warning(sentence)
         return dict(self._found)
 
     def runs(self) -> list[tuple[Run, Result]]:
@@ -168,12 +176,14 @@ class Store:
         return [(Run(**self._runs[key]), result) for key, result in self.results().items()]
 
     def damage(self) -> list[str]:
-        """Return a sentence for each damaged part of the store whose run has not been executed again."""
-        found = self.results()
+        """Return a sentence for each damaged part of what was read whose run has not been executed again.
+
+        Each is logged too, as a warning, when ``results`` meets it: on stderr, unless a program says otherwise.
+        """
         return [
             f"store {self._shown}: {where} is damaged{_named(text)}. What it held counts as not done."
             for where, text in self._kept.damaged + self._damaged
-            if not ((key := _KEY.search(text)) and key[1] in found)
+            if not ((key := _KEY.search(text)) and key[1] in self._found)
         ]
 
     def add(self, pairs: Iterable[tuple[Run, Result]]) -> None:

@@ -5,28 +5,45 @@ A pure function of a plan and its results, also of unfinished ones; nothing is t
 
 import math
 import platform
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from statistics import median
 from typing import Any
 
+from ratewise.core.ruled import Ruled
 from ratewise.core.schedule import Schedule
 from ratewise.lab import stats
-from ratewise.lab.plan import Choice, Plan, Results
+from ratewise.lab.catalogue import CATALOGUE, DEFAULT
+from ratewise.lab.plan import CONTROL, FIRST_FRESH_SEED, Budget, Choice, Plan, Results, is_control
+from ratewise.lab.runs import Run
 from ratewise.lab.strategy import Strategy
 
 Result = dict[str, Any]
 
+TARGET = 0.05
+"""How far above the reference's mean final test loss the target lies that runs are timed to, as a part of it."""
+
 
 def summary(plan: Plan, results: Results) -> Result:
     """Return what the finished runs say, in the shape that ``compare --json`` prints; also of an unfinished study."""
-    choices = {strategy.name: plan.choice(strategy, results) for strategy in plan.strategies}
+    choices = plan.choices(results)
     finished = not plan.pending(results)
     reference = _reference(choices) if not any(choice.missing for choice in choices.values()) else None
     rows = [_row(plan, strategy, choices[strategy.name], results) for strategy in plan.strategies]
+    fresh = {s.name: _fresh(plan, s, choices[s.name], results) for s in plan.strategies}
+    target = _target(plan, fresh.get(reference or "", []))
+    for row in rows:
+        row["target"] = _reached(fresh[row["name"]], target["loss"] if target else None)
     if finished and reference is not None:
-        _judge(rows, _first_losses(plan, choices, results), reference, plan.budget.delta)
+        firsts = {name: [result["first"] for result in found] for name, found in fresh.items()}
+        _judge(rows, firsts, reference, plan.budget.delta)
     recommended = _recommended(rows, reference) if finished else None
-    spent = [results[run.key] for s in plan.strategies for run in plan.spent(s, choices[s.name], results)]
+    history = getattr(plan, "history", None)
+    spent = [run for s in plan.strategies for run in plan.spent(s, choices[s.name], results)]
+    cost = _cost(spent, results)
     return {
         "task": plan.task,
         "description": plan.facts["description"],
@@ -34,67 +51,186 @@ def summary(plan: Plan, results: Results) -> Result:
         "decides_on": "loss",
         "budget": {
             **asdict(plan.budget), "steps": plan.steps, "batch_size": plan.facts["batch_size"],
-            "engine": plan.engine, "dtype": "float32", "runs": len(spent), "updates": len(spent) * plan.steps,
+            "engine": plan.engine, "dtype": "float32", "runs": cost["runs"], "updates": cost["updates"],
         },
+        "thresholds": {"alpha": stats.ALPHA, "delta": plan.budget.delta, "wins": stats.CLEAR_WINS},
         "strategies": rows,
         "reference": reference,
         "recommended": recommended,
         "verdict": _sentence(plan, rows, reference, recommended, finished),
+        "changes": _changes(plan, rows, fresh, recommended) if finished else [],
+        "target": target,
+        "race": history(results) if history is not None else None,
         "valid_for": _valid_for(plan),
         "code": _code(plan, choices, recommended),
         "finished": finished,
+        "cost": cost,
+        "provenance": {
+            "fingerprint": plan.fingerprint,
+            "seeds": {
+                "tune": list(range(plan.budget.tuning_seeds)),
+                "test": list(range(FIRST_FRESH_SEED, FIRST_FRESH_SEED + plan.budget.fresh_seeds)),
+            },
+            "command": _command(plan),
+            "versions": _versions(plan.engine),
+        },
         "versions": _versions(plan.engine),
-        "seconds": round(math.fsum(result["seconds"] for result in spent), 3),
-        "started": min((result["started"] for result in spent), default=None),
+        "seconds": cost["seconds"],
+        "started": min((results[run.key]["started"] for run in spent), default=None),
         "host": platform.node(),
     }  # fmt: skip
 
 
 def _reference(choices: dict[str, Choice]) -> str | None:
-    scored = [(c.scores[c.rates.index(c.best)], name) for name, c in choices.items() if c.best is not None]
+    scored = [
+        (choice.scores[choice.rates.index(choice.best)], name)
+        for name, choice in choices.items()
+        if choice.best is not None and not choice.dropped
+    ]
     return min(scored)[1] if scored else None
+
+
+def _fresh(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> list[Any]:
+    """The finished runs that judge a strategy."""
+    if choice.best is None or choice.missing or choice.dropped:
+        return []
+    return [results[run.key] for run in plan.fresh(strategy, choice.best) if run.key in results]
 
 
 def _row(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> Result:
     """One strategy: its rate, its fresh results, and every rate it tried."""
-    fresh = []
-    if choice.best is not None and not choice.missing:
-        runs = plan.fresh(strategy, choice.best)
-        fresh = [results[run.key] for run in runs if run.key in results]
+    fresh = _fresh(plan, strategy, choice, results)
     spent = plan.spent(strategy, choice, results)
-    settled_ = strategy.with_peak(choice.best or plan.centres[strategy.name], plan.horizon)
+    cost = _cost(spent, results)
+    settled = plan.settled(strategy, choice.best or plan.centres[strategy.name], plan.steps)
     good = [result for result in fresh if result["loss"] is not None]
     loss, metric = stats.interval([r["loss"] for r in good]), stats.interval([r["metric"] for r in good])
+    none = "diverged" if choice.best is None else "dropped" if choice.dropped else None
     return {
         "name": strategy.name,
         "optimizer": strategy.optimizer,
+        "control": is_control(strategy),
+        "trained": _trained(spent, results),
         "peak_lr": choice.best,
-        "spec": repr(settled_.lr),
-        "momentum": _shown(settled_.momentum),
-        "weight_decay": _shown(settled_.weight_decay),
+        "spec": repr(settled.lr),
+        "momentum": _shown(settled.momentum),
+        "weight_decay": _shown(settled.weight_decay),
         "test": {
             "metric": plan.facts["metric"], "mean": metric.mean, "low": metric.low, "high": metric.high, "n": metric.n,
             "loss": {"mean": loss.mean, "low": loss.low, "high": loss.high},
         },
+        "median": _median([result["loss"] for result in fresh]),
+        "best": asdict(stats.interval([x for r in fresh if (x := _at_best(r)) is not None])),
+        "area": asdict(stats.interval([math.fsum(r["test"]) / len(r["test"]) for r in good if r.get("test")])),
+        "sensitivity": _sensitivity(plan, strategy, choice, results),
+        "ceiling": _ceiling(plan, strategy, choice, results),
         "diverged": sum(results[run.key]["loss"] is None for run in spent),
-        "runs": len(spent),
+        "runs": cost["runs"],
         "edge": choice.edge,
-        "verdict": "diverged" if choice.best is None and not choice.missing else None,
+        "verdict": none if not choice.missing else None,
         "difference": None,
         "losses": [result["loss"] for result in fresh],
-        "fan": [_tried(plan, strategy, rate, results) for rate in choice.rates],
+        "fan": [_tried(plan, strategy, rate, choice.steps, results) for rate in choice.rates],
         "curve": _mean_curve([result["curve"] for result in good]),
-        "schedule": _thinned(settled_.lr, plan.steps),
-        "seconds": round(math.fsum(results[run.key]["seconds"] for run in spent), 3),
+        "schedule": _thinned(settled.lr, plan.steps),
+        "cost": cost,
+        "seconds": cost["seconds"],
     }  # fmt: skip
+
+
+def _cost(runs: Iterable[Run], results: Results) -> Result:
+    """Runs, updates really made, and seconds."""
+    spent = [(run, results[run.key]) for run in runs]
+    return {
+        "runs": len(spent),
+        "updates": sum(result.get("updates", run.steps) for run, result in spent),
+        "seconds": round(math.fsum(result["seconds"] for _, result in spent), 3),
+    }
+
+
+def _trained(runs: Sequence[Run], results: Results) -> str | None:
+    """How the runs were trained, the most frequent way first; None while nothing was, or if the runs do not say."""
+    ways = Counter(way for run in runs if (way := results[run.key].get("trained")))
+    return "; ".join(way for way, _ in ways.most_common()) or None
+
+
+def _median(losses: Sequence[float | None]) -> float | None:
+    """The middle loss, a run that diverged being the worst; None if the middle one diverged."""
+    middle = median([math.inf if loss is None else loss for loss in losses]) if losses else math.inf
+    return middle if math.isfinite(middle) else None
+
+
+def _at_best(result: Result) -> float | None:
+    """Test loss at the mark whose validation loss is lowest: what stopping at the best checkpoint would have given."""
+    pairs = zip(result.get("valid") or (), result.get("test") or (), strict=False)
+    seen = [(valid, test) for valid, test in pairs if valid is not None and test is not None]
+    return min(seen, key=lambda pair: pair[0])[1] if seen else None
+
+
+def _target(plan: Plan, reference: Sequence[Result]) -> Result | None:
+    """The test loss that runs are timed to; None until the reference's fresh runs are there."""
+    if (given := plan.facts.get("target")) is not None:
+        return {"loss": given, "rule": "the task's own target"}
+    losses = [result["loss"] for result in reference if result["loss"] is not None]
+    if len(reference) < plan.budget.fresh_seeds or not losses:
+        return None
+    mean = math.fsum(losses) / len(losses)
+    return {"loss": mean + TARGET * abs(mean), "rule": f"within {TARGET:.0%} of the reference's mean final test loss"}
+
+
+def _reached(fresh: Sequence[Result], target: float | None) -> Result:
+    """Updates until each fresh run is first measured at or below the target; None if it never is."""
+    timed = [result for result in fresh if result.get("test")] if target is not None else []
+    updates = [
+        next((t for t, loss in zip(r["marks"], r["test"], strict=True) if loss is not None and loss <= target), None)
+        for r in timed
+    ]
+    share = sum(t is not None for t in updates) / len(updates) if updates else None
+    return {"updates": updates, "reached": share, "median": _median(updates)}
+
+
+def _tuned(plan: Plan, strategy: Strategy, rate: float, steps: int, results: Results) -> list[Any]:
+    return [results[run.key] for run in plan.tuning(strategy, rate, steps) if run.key in results]
+
+
+def _sensitivity(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> float | None:
+    """What a wrong rate costs: mean over the window's rates of min(loss, loss before training), less the best's loss.
+
+    References:
+        Wortsman et al., 2023, Small-scale proxies for large-scale Transformer training instabilities, section 2.2,
+        https://arxiv.org/abs/2309.14322
+    """
+    if choice.best is None:
+        return None
+    runs = {rate: _tuned(plan, strategy, rate, choice.steps, results) for rate in choice.window}
+    worst = max((r["first"] for found in runs.values() for r in found if r["first"] is not None), default=math.inf)
+
+    def capped(result: Result) -> float:
+        loss, first = result["loss"], result["first"]
+        return min(math.inf if loss is None else loss, worst if first is None else first)
+
+    means = {rate: math.fsum(map(capped, found)) / len(found) for rate, found in runs.items()}
+    mean = math.fsum(means.values()) / len(means) - means[choice.best]
+    return mean if math.isfinite(mean) else None
+
+
+def _ceiling(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> float | None:
+    """The lowest rate above the best at which a run diverged or ended no better than it began; None if none did."""
+    if choice.best is None:
+        return None
+    for rate in choice.rates:
+        found = _tuned(plan, strategy, rate, choice.steps, results)
+        if rate > choice.best and any(r["loss"] is None or r["loss"] >= (r["first"] or math.inf) for r in found):
+            return rate
+    return None
 
 
 def _shown(setting: Any) -> str | None:
     return None if setting is None else repr(setting)
 
 
-def _tried(plan: Plan, strategy: Strategy, rate: float, results: Results) -> Result:
-    done = [results[run.key] for run in plan.tuning(strategy, rate) if run.key in results]
+def _tried(plan: Plan, strategy: Strategy, rate: float, steps: int, results: Results) -> Result:
+    done = _tuned(plan, strategy, rate, steps, results)
     losses = [result["loss"] for result in done if result["loss"] is not None]
     mean = math.fsum(losses) / len(losses) if losses else None
     return {"rate": rate, "loss": mean, "diverged": len(done) - len(losses), "n": len(done)}
@@ -107,17 +243,10 @@ def _mean_curve(curves: list[Result]) -> Result:
     return {"updates": curves[0]["updates"], "loss": losses}
 
 
-def _thinned(schedule: Schedule, steps: int, points: int = 200) -> Result:
+def _thinned(schedule: Schedule | Ruled, steps: int, points: int = 200) -> Result:
     every = max(1, steps // points)
     updates = [*range(0, steps - 1, every), steps - 1]
     return {"updates": updates, "values": [float(schedule(t)) for t in updates]}
-
-
-def _first_losses(plan: Plan, choices: dict[str, Choice], results: Results) -> dict[str, list[float | None]]:
-    """The training loss before the first update of every fresh run, by strategy."""
-    chosen = {strategy: choices[strategy.name].best for strategy in plan.strategies}
-    fresh = {s.name: plan.fresh(s, rate) if rate else [] for s, rate in chosen.items()}
-    return {name: [results[run.key]["first"] for run in runs] for name, runs in fresh.items()}
 
 
 def _judge(rows: list[Result], firsts: dict[str, list[float | None]], reference: str, delta: float) -> None:
@@ -140,6 +269,7 @@ def _judge(rows: list[Result], firsts: dict[str, list[float | None]], reference:
     found = stats.compared(paired(base), [paired(row) for row in rivals], margin)
     for row, difference in zip(rivals, found, strict=True):
         fields = asdict(difference)
+        fields["bca"] = list(difference.bca) if difference.bca else None
         row["verdict"] = fields.pop("verdict")
         row["difference"] = fields
 
@@ -169,6 +299,7 @@ def _sentence(
         ("unresolved", f"cannot be told from {reference} by {seeds}", f"cannot be told from {reference} by {seeds}"),
         ("worse", "is worse", "are worse"),
         ("diverged", "diverged at every rate", "diverged at every rate"),
+        ("dropped", "was dropped by the race", "were dropped by the race"),
     ):
         names = [row["name"] for row in rows if row["verdict"] == verdict and row["name"] != recommended]
         if names:
@@ -181,12 +312,119 @@ def _names(names: list[str]) -> str:
 
 
 def _valid_for(plan: Plan) -> str:
-    budget = plan.budget
+    """The circumstances under which the verdict was found, and beyond which it is not known to hold."""
+    budget, steps, size = plan.budget, plan.steps, plan.facts["batch_size"]
+    decays: dict[str, list[str]] = {}
+    for strategy in plan.strategies:
+        decays.setdefault(_shown(strategy.weight_decay) or "the optimizer's own", []).append(strategy.name)
+    shown = [f"{decay} ({_names(names)})" if len(decays) > 1 else decay for decay, names in decays.items()]
+    search = f"its own best of {budget.rates} rates (factor 2, {budget.tuning_seeds} tuning seeds)"
+    if budget.race:
+        search = f"its own best rate (factor 2, {budget.tuning_seeds} tuning seeds) in a race"
     return (
-        f"Valid for this model and data, {plan.steps} updates of {plan.facts['batch_size']} examples, the optimizers "
-        f"and weight decays shown, each strategy at its own best of {budget.rates} rates (factor 2, "
-        f"{budget.tuning_seeds} tuning seeds), final test loss on {budget.fresh_seeds} fresh paired seeds."
+        f"Valid for this model and data, a horizon of {steps} updates ({steps * size / plan.facts['examples']:.3g} "
+        f"epochs), batches of {size}, and weight decay {_names(shown)}; each strategy at {search}, final test loss on "
+        f"{budget.fresh_seeds} fresh paired seeds."
     )
+
+
+def _changes(
+    plan: Plan, rows: Sequence[Result], fresh: dict[str, list[Any]], recommended: str | None
+) -> list[str]:  # fmt: skip
+    """What would, or could, change the verdict: more seeds, other rates, a longer run, another measure, batches."""
+    chosen = next((row for row in rows if row["name"] == recommended), None)
+    if chosen is None:
+        return []
+    close = [row for row in rows if row is chosen or row["verdict"] in ("reference", "better", "tie", "unresolved")]
+    found = [*_more_seeds(plan, rows), *_other_rates(close), *_longer(plan, close, fresh)]
+    saved = [row for row in rows if row["best"]["n"] == len(row["losses"]) > 0]
+    first = min(saved, key=lambda row: row["best"]["mean"], default=chosen)
+    if first is not chosen and chosen in saved and first["best"]["mean"] < chosen["best"]["mean"]:
+        found.append(
+            f"With the best checkpoint of each run instead of its end, {first['name']} has the lowest mean test loss "
+            f"({first['best']['mean']:.4g}; {recommended} has {chosen['best']['mean']:.4g})."
+        )
+    ruled = {strategy.name for strategy in plan.strategies if isinstance(strategy.lr, Ruled)}
+    same = [row for row in rows if row["optimizer"] == chosen["optimizer"] and row["name"] not in ruled]
+    steady = [row["name"] for row in same if row["verdict"] == "worse" and not _falls(row)]
+    if steady and _falls(chosen):
+        found.append(
+            f"A larger batch than {plan.facts['batch_size']}: gradients are then less noisy, and what {recommended} "
+            f"gains by letting its rate fall, over {_names(steady)}, may shrink."
+        )
+    return found
+
+
+def _more_seeds(plan: Plan, rows: Sequence[Result]) -> list[str]:
+    found = []
+    for row in rows:
+        if row["verdict"] == "unresolved":
+            needed = row["difference"]["seeds_needed"]
+            about = f"about {needed} instead of {plan.budget.fresh_seeds} should settle it"
+            none = "its difference lies at the edge of what is worth having, so no number is sure to settle it"
+            found.append(f"More fresh seeds for {row['name']}: {about if needed else none}.")
+    return found
+
+
+def _other_rates(rows: Sequence[Result]) -> list[str]:
+    names = [f"{row['name']} ({row['peak_lr']:.3g})" for row in rows if row["edge"]]
+    if not names:
+        return []
+    one = "its best rate lies" if len(names) == 1 else "their best rates lie"
+    return [f"Other rates for {_names(names)}: {one} at the edge of what was tried."]
+
+
+def _longer(plan: Plan, rows: Sequence[Result], fresh: dict[str, list[Any]]) -> list[str]:
+    falling = []
+    for row in rows:
+        tails = [r["test"][-2:] for r in fresh[row["name"]] if r["loss"] is not None and len(r.get("test") or ()) > 1]
+        before, end = (math.fsum(tail[i] for tail in tails) for i in (0, 1))
+        if end and (before - end) / abs(end) > plan.budget.delta:
+            falling.append(f"{row['name']} ({(before - end) / abs(end):.0%})")
+    if not falling:
+        return []
+    return [f"A longer run than {plan.steps} updates: in the last tenth the loss still fell for {_names(falling)}."]
+
+
+def _falls(row: Result) -> bool:
+    """Whether a schedule ends below half of its highest rate."""
+    values = row["schedule"]["values"]
+    return bool(values[-1] < max(values) / 2)
+
+
+def _command(plan: Plan) -> str | None:
+    """The command that does the same again; None if a strategy cannot be written on a command line."""
+    parts = ["ratewise", "compare", plan.facts.get("reference") or plan.task]
+    if plan.strategies != tuple(CATALOGUE[name] for name in DEFAULT):
+        for strategy in plan.strategies:
+            if strategy != CATALOGUE[CONTROL]:  # it is there anyway
+                spelled = _spelled(strategy)
+                if spelled is None:
+                    return None
+                parts += ["-s", spelled]
+    usual = asdict(Budget())
+    for name, value in asdict(plan.budget).items():
+        if value != usual[name]:
+            option = f"--{name.replace('_', '-')}"
+            parts += [option] if value is True else [option, str(value)]
+    if not any(map(is_control, plan.strategies)):
+        parts += ["--no-control"]
+    if "finder" in plan.facts:
+        parts += ["--centre", "finder"]
+    elif not plan.centres_given and any(s.name in CATALOGUE for s in plan.strategies):
+        parts += ["--centre", "card"]
+    if plan.engine != "population":
+        parts += ["--engine", plan.engine]
+    return shlex.join(parts)
+
+
+def _spelled(strategy: Strategy) -> str | None:
+    if CATALOGUE.get(strategy.name) == strategy:
+        return strategy.name
+    momentum = 0.9 if strategy.optimizer == "sgd" else None  # what the command line gives
+    if (strategy.momentum, strategy.weight_decay, strategy.settings) != (momentum, None, ()):
+        return None
+    return f"{strategy.name}={strategy.optimizer}:{strategy.lr!r}"
 
 
 def _code(plan: Plan, choices: dict[str, Choice], recommended: str | None) -> str | None:

@@ -41,7 +41,7 @@ class Task:
             ``init(key, inputs) -> parameters`` and ``apply(parameters, inputs) -> output``, as a Flax module has.
         loss: ``"cross_entropy"`` (of logits), ``"mse"``, or for PyTorch a function ``(output, target) -> mean loss``.
         steps: Optimizer updates of one run.
-        batch_size: Examples per update.
+        batch_size: Examples per update; of a loader, those of its first batch.
         clip_norm: Largest norm of a run's gradient; longer ones are shortened to it before each update.
         character: What makes one rate better than another here, in a few words: ``"noise"``, ``"overfits"``.
         description: One sentence about the task.
@@ -151,7 +151,13 @@ class Task:
                 "could not be compared on the same batches. Let it draw from torch, numpy.random or random, or from "
                 "the generator= of its DataLoader."
             )
-        return self._pair(name, (inputs, targets))
+        pair, size = self._pair(name, (inputs, targets)), len(arrays[0][0])
+        if name == "train" and size != self.batch_size:
+            raise TaskError(
+                f"Task {self.name!r}: the loader of train gives batches of {size}, and batch_size, by which epochs are "
+                f"counted, is {self.batch_size}. Write batch_size={size}."
+            )
+        return pair
 
     def _pair(self, name: str, pair: Any) -> Pair:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:

@@ -104,6 +104,32 @@ def _table(name: str, train: int, valid: int) -> dict[str, Pair]:
     }
 
 
+def iris() -> Task:
+    """Four measurements of 150 irises, three kinds, softmax regression: convex, so only the rates decide."""
+    return Task(
+        "iris",
+        data=partial(_table, "iris", train=90, valid=30),
+        model=partial(_build, "torch", "affine", 4, 3),
+        keras_model=partial(_build, "keras", "affine", 4, 3),
+        jax_model=partial(_build, "optax", "affine", 4, 3),
+        steps=280,
+        description="scikit-learn's irises, 4 measurements, 3 kinds, softmax regression (convex)",
+    )
+
+
+def digits_softmax() -> Task:
+    """Handwritten digits, clean labels, softmax regression: convex."""
+    return Task(
+        "digits-softmax",
+        data=partial(_digits, 0.0),
+        model=partial(_build, "torch", "affine", 64, 10),
+        keras_model=partial(_build, "keras", "affine", 64, 10),
+        jax_model=partial(_build, "optax", "affine", 64, 10),
+        steps=300,
+        description="scikit-learn's handwritten digits, clean labels, softmax regression (convex)",
+    )
+
+
 def breast_cancer() -> Task:
     """Thirty measurements of 569 tumours, two kinds: nearly separable, and high rates become too sure of themselves."""
     return Task(
@@ -143,6 +169,34 @@ def wine() -> Task:
         jax_model=partial(_build, "optax", "mlp", 13, 16, 3),
         steps=150,
         description="scikit-learn's wines, 13 measurements, 3 growers: tiny and nearly separable",
+    )
+
+
+def _regression(columns: int, train: int, held_out: int) -> dict[str, Pair]:
+    """Columns of variance i**-1.5 and a target linear in them; in the training part alone with noise of deviation 1."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=columns)
+    splits = {}
+    for name, count in (("train", train), ("valid", held_out), ("test", held_out)):
+        inputs = rng.normal(size=(count, columns)) * np.arange(1, columns + 1) ** -0.75
+        noise = rng.normal(size=count) if name == "train" else 0.0
+        splits[name] = inputs.astype(np.float32), (inputs @ truth + noise)[:, None].astype(np.float32)
+    return splits
+
+
+def noisy_regression() -> Task:
+    """Linear regression with curvatures from 1 to 1/1000 and noisy targets, each example seen once."""
+    return Task(
+        "noisy-regression",
+        data=partial(_regression, 100, train=8000, held_out=2000),
+        model=partial(_build, "torch", "affine", 100, 1),
+        keras_model=partial(_build, "keras", "affine", 100, 1),
+        jax_model=partial(_build, "optax", "affine", 100, 1),
+        loss="mse",
+        steps=2000,
+        batch_size=4,
+        description="linear regression on 100 columns of variance i**-1.5, targets with noise of deviation 1, held-out "
+        "targets without: the loss is the excess risk",
     )
 
 
@@ -210,9 +264,12 @@ TASKS: dict[str, Callable[[], Task]] = {
     "digits": digits,
     "digits-clean": digits_clean,
     "digits-cnn": digits_cnn,
+    "digits-softmax": digits_softmax,
+    "iris": iris,
     "wine": wine,
     "breast-cancer": breast_cancer,
     "diabetes": diabetes,
+    "noisy-regression": noisy_regression,
     "stdlib-chars": stdlib_chars,
     "stdlib-transformer": stdlib_transformer,
 }

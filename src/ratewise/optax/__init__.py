@@ -1,6 +1,7 @@
 """Ratewise for JAX and optax.
 
     schedule         a learning rate: hand it to any optax optimizer
+    build            an optimizer by torch's name for it, following its schedules
     inject           any optimizer of optax whose hyperparameters are schedules, with the rates in its state
     rate, rates      the rate that the last update used, read from a state however it is nested
     position         how many updates happened
@@ -26,6 +27,7 @@ except ModuleNotFoundError as error:
 from ratewise.optax.ceiling import ceiling as ceiling
 from ratewise.optax.find import find_lr as find_lr
 from ratewise.optax.injected import Injected as Injected, inject as inject
+from ratewise.optax.named import OPTIMIZERS as OPTIMIZERS, build as build
 from ratewise.optax.rules import ScaleByRuleState as ScaleByRuleState, scale_by_rule as scale_by_rule
 from ratewise.optax.states import (
     InjectState as InjectState,
@@ -38,10 +40,12 @@ from ratewise.optax.states import (
 from ratewise.optax.traced import schedule as schedule
 
 __all__ = [
+    "OPTIMIZERS",
     "InjectState",
     "Injected",
     "RuleState",
     "ScaleByRuleState",
+    "build",
     "ceiling",
     "find_lr",
     "inject",

@@ -81,8 +81,8 @@ class Divergence:
 class Sweep:
     """One strategy's validation loss over the rates that were tried; ``best`` is the rate that was chosen.
 
-    ``edge`` is -1 if a better rate may lie below those tried, 1 if above, 0 if neither; ``ceiling`` is the rate above
-    which curvature makes the first updates unstable, None if nobody measured it.
+    ``edge`` is -1 if a better rate may lie below those tried, 1 if above, 0 if neither; ``ceiling`` is the
+    lowest rate above the chosen one at which a run diverged or ended no better than it began, None if none did.
     """
 
     name: str

@@ -213,7 +213,7 @@ def _ceiling(data: Sweep, across: Scale, height: float) -> Markup | None:
     """A short upright at the floor, a long one once the strategy is picked; none beyond the rates tried."""
     if data.ceiling is None or not 0 <= across(data.ceiling) <= 1:
         return None
-    words = f"{data.name}: ceiling {tables.number(data.ceiling)}, above it curvature makes the first updates unstable"
+    words = f"{data.name}: ceiling {tables.number(data.ceiling)}"
     long = tag("path", d=f"M0 0V{svg.number(-height)}", class_="above")
     short = tag("path", d="M0 0V-14", class_="ceiling")
     return svg.at(svg.percent(across(data.ceiling)), height, tag("title", words), long, short)

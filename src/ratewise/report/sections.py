@@ -16,7 +16,7 @@ _GLYPHS = {
 _BUDGET = {
     "steps": "updates per run", "batch_size": "batch size", "rates": "rates per strategy",
     "tuning_seeds": "tuning seeds", "fresh_seeds": "fresh seeds", "engine": "engine", "dtype": "number type",
-    "runs": "runs in all", "updates": "updates in all", "delta": "delta",
+    "runs": "runs in all", "updates": "updates in all", "delta": "delta", "slides": "slides of a window at most",
 }  # fmt: skip
 
 
@@ -86,8 +86,8 @@ def rates(data: Data) -> Content:
     )
     edge = "An arrow at a dot: the chosen rate lies at the edge of those tried; a better one may lie beyond."
     ceiling = (
-        "A short upright at the floor: the ceiling 2/λ from the sharpness λ that the optimizer sees; above it "
-        "curvature makes the first updates unstable."
+        "A short upright at the floor marks the ceiling: the lowest rate above the chosen one at which a run diverged "
+        "or ended no better than it began."
     )
     return [
         tag("p", told), pictures.fan(data.fan, data.keys),
@@ -193,9 +193,13 @@ def recorded(result: Result) -> list[tuple[str, dict[str, str]]]:
     bought = {_BUDGET.get(key, key): counts.get(key, value) for key, value in {**budget, **counts}.items()}
     columns = [("Run", run), ("Budget", bought), ("Versions", part(kept, "versions") or part(result, "versions"))]
     return [
-        (title, {str(key): words.seeds(value) for key, value in found.items() if value is not None and value != ""})
+        (title, {str(key): words.seeds(value) for key, value in found.items() if _known(value)})
         for title, found in columns
     ]
+
+
+def _known(value: object) -> bool:
+    return value is not None and value is not False and value != ""
 
 
 # -- parts -------------------------------------------------------------------------------------------------------

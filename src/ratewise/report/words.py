@@ -1,6 +1,7 @@
 """The sentences of a comparison: verdict, confidence, notes, and what would change the verdict."""
 
 import math
+from collections.abc import Mapping
 
 from ratewise.report import figures
 from ratewise.report.figures import Result, part, real
@@ -104,7 +105,8 @@ def _sensitivity(result: Result) -> str:
 
 
 def _known(result: Result, key: str) -> bool:
-    return any(strategy.get(key) is not None for strategy in figures.strategies(result))
+    found = (strategy.get(key) for strategy in figures.strategies(result))
+    return any(real(value.get("mean") if isinstance(value, Mapping) else value) is not None for value in found)
 
 
 def _needed(result: Result) -> str:
@@ -122,9 +124,10 @@ def _trained(result: Result) -> str:
 def _won(result: Result) -> str:
     if not any(real(part(s, "difference").get("wins")) is not None for s in figures.strategies(result)):
         return ""
+    clear = real(part(result, "thresholds").get("wins")) or 0.75
     return (
-        "Seeds won: the share of paired seeds on which the strategy beat the reference; from 75% on a difference is "
-        "often called meaningful (Bouthillier et al., 2021)."
+        f"Seeds won: the share of paired seeds on which the strategy beat the reference; from {clear:.0%} on a "
+        "difference is often called meaningful (Bouthillier et al., 2021)."
     )
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 import torch
@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ratewise.core.horizon import Horizon
+from ratewise.core.ruled import Ruled
 from ratewise.core.shapes import Constant
 from ratewise.errors import TaskError
 from ratewise.finder.finding import Finding
 from ratewise.outcome import Outcome, marks
+from ratewise.torch.dropout import keyed, write_keys
 from ratewise.torch.find import find_lr
+from ratewise.torch.scheduler import Scheduler
 
 Loss: TypeAlias = Callable[[Any, Tensor], Tensor]
 
@@ -31,6 +34,8 @@ def _mse(output: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {"cross_entropy": _cross_entropy, "mse": _mse}
+SPLITS = {"tune": ("valid",), "test": ("valid", "test")}
+"""What a run is measured on, by its phase; the last decides."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class _Epochs:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Small models: two processes of one thread beat one of two, and results do not depend on the machine's cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -85,7 +90,7 @@ class Engine:
             TaskError: The model is not a module, has nothing to train, does not fit the data, or the loss is no
                 number; the sentence says what is required.
         """
-        with torch.random.fork_rng(devices=[]), _one_thread():
+        with torch.random.fork_rng(devices=[]), one_thread():
             torch.manual_seed(0)
             model = self._built()
             digest = hashlib.sha256(str(model).encode())
@@ -147,7 +152,7 @@ class Engine:
             **settings: Further arguments of ``ratewise.torch.find_lr``.
         """
         of_the_run = {"schedule": strategy.lr, "horizon": run} if method == "probe" else {}
-        with torch.random.fork_rng(devices=[]), _one_thread():
+        with torch.random.fork_rng(devices=[]), one_thread():
             torch.manual_seed(seed)
             model = self._model()
             optimizer, _ = replace(strategy, lr=Constant(1.0)).torch(model.parameters(), run)
@@ -168,44 +173,78 @@ class Engine:
         return [self._one(member) for member in members]
 
     def _one(self, member: Any) -> Outcome:
-        with torch.random.fork_rng(devices=[]), _one_thread():
-            torch.manual_seed(member.seed)
-            model = self._model()
-            optimizer, _ = member.strategy.torch(model.parameters(), member.steps)
-            splits = ("valid",) if member.phase == "tune" else ("valid", "test")
+        with torch.random.fork_rng(devices=[]), one_thread():
+            model, keys = self._start(member.seed)
+            optimizer, scheduler = member.strategy.torch(model.parameters(), member.steps)
+            splits = SPLITS[member.phase]
             held: dict[str, list[float]] = {split: [] for split in splits}
             losses: list[float] = []
             due = set(marks(member.steps))
+            _switch(model, optimizer, training=True)
             for t, (inputs, targets) in enumerate(self._batches(member.seed, member.steps)):
-                model.train()
-                loss = self._loss(model(inputs), targets)
+                write_keys(model, keys, member.seed, t)
+                backward = partial(self._backward, model, optimizer, inputs, targets)
+                loss = backward()
                 losses.append(loss.item())
                 if not math.isfinite(losses[-1]):
                     break
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                if self._task.clip_norm is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), self._task.clip_norm)
-                optimizer.step()
+                if isinstance(optimizer, torch.optim.LBFGS):  # asks for gradients as often as it wants
+                    optimizer.step(backward)  # type: ignore[no-untyped-call]
+                else:
+                    optimizer.step()
                 if t + 1 in due:
+                    _switch(model, optimizer, training=False)
                     for split in splits:
                         final, metric = self._measure(model, split)
                         held[split].append(final)
+                    if _rules(scheduler):
+                        scheduler.observe(held["valid"][-1])
+                    _switch(model, optimizer, training=True)
             if len(losses) < member.steps or not all(map(math.isfinite, (losses[-1], final))):
                 return Outcome(losses, held, None, None, "one by one", len(losses))
             return Outcome(losses, held, final, metric, "one by one", len(losses))
 
+    def _start(self, seed: int) -> tuple[nn.Module, list[str]]:
+        """The model of a seed before its first update, and the names of its dropout keys."""
+        torch.manual_seed(seed)
+        model = self._model()
+        return model, keyed(model)
+
+    def _backward(self, model: nn.Module, optimizer: Any, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Put the gradient in its place and return the loss."""
+        loss = self._loss(model(inputs), targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._task.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), self._task.clip_norm)
+        return loss
+
     def _batches(self, seed: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._task.streamed:
+            for inputs, targets in self._task.stream(seed, steps):
+                yield torch.as_tensor(inputs), torch.as_tensor(targets)
+            return
         inputs, targets = self._data["train"]
         for batch in torch.as_tensor(self._task.order(seed, steps)):
             yield inputs[batch], targets[batch]
 
     @torch.no_grad()
     def _measure(self, model: nn.Module, split: str) -> tuple[float, float]:
-        model.eval()
         inputs, targets = self._data[split]
         output = model(inputs)
         loss = float(self._loss(output, targets))
         if self._metric != "accuracy":
             return loss, loss
         return loss, float((output.argmax(-1) == targets).double().mean())
+
+
+def _switch(model: nn.Module, optimizer: Any, *, training: bool) -> None:
+    """Train or evaluate: the model, and an optimizer that evaluates other weights than it trains."""
+    model.train(training)
+    if callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None)):
+        optimizer.train() if training else optimizer.eval()
+
+
+def _rules(scheduler: Any) -> bool:
+    """Whether the rate follows a metric."""
+    return isinstance(scheduler, Scheduler) and any(isinstance(s, Ruled) for s in scheduler.schedules().values())

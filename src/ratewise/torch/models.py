@@ -5,6 +5,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def affine(inputs: int, outputs: int) -> nn.Module:
+    """Linear or softmax regression, a convex problem: ``(batch, inputs)`` float32 to ``(batch, outputs)``."""
+    return nn.Sequential(nn.Linear(inputs, outputs))
+
+
 def mlp(inputs: int, hidden: int, classes: int) -> nn.Module:
     """One hidden layer: ``(batch, inputs)`` float32 to ``(batch, classes)`` logits."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))

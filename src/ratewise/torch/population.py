@@ -35,7 +35,7 @@ from ratewise.errors import AdapterError
 PROPORTIONAL = (SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop)
 """Classes whose update is element-wise and proportional to the rate; of subclasses nothing is known."""
 
-_SHARED = ("step", "mu_product")
+SHARED = ("step", "mu_product")
 """State that the parameters of all copies have in common, although it is a tensor."""
 
 LARGEST = 2**26
@@ -102,7 +102,7 @@ class Population:
             loss = self._loss(parameters, buffers, batch)
             return loss, loss
 
-        with _mapped(), torch.enable_grad():
+        with mapped(), torch.enable_grad():
             found: tuple[dict[str, Tensor], Tensor] = vmap(grad(one, has_aux=True), randomness="same")(
                 {name: p.detach() for name, p in self.parameters.items()}, self.buffers
             )
@@ -119,7 +119,7 @@ class Population:
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
             return self._loss(parameters, buffers, batch)
 
-        with _mapped():
+        with mapped():
             try:
                 found: Tensor = vmap(one, randomness="same")(self.parameters, self.buffers)
             except RuntimeError:  # recurrent layers can be mapped with gradients only
@@ -142,8 +142,7 @@ class Population:
         groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
         for group, ratio in zip(groups, self._ratios, strict=True):
             for p in group["params"]:
-                scale = (rates * ratio).to(p.dtype).reshape(-1, *[1] * (p.ndim - 1))
-                p.copy_(torch.addcmul(before[id(p)], p - before[id(p)], scale))
+                scale_move(before[id(p)], p, rates * ratio)
 
     def _stack(self, tensor: Tensor) -> Tensor:
         return tensor.detach().expand(self._count, *tensor.shape).clone(memory_format=torch.contiguous_format)
@@ -164,7 +163,18 @@ class Population:
     def _part(self, key: str, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        return value.clone() if key in _SHARED else self._stack(value)
+        return value.clone() if key in SHARED else self._stack(value)
+
+
+def scale_move(before: Tensor, p: Tensor, rates: Tensor) -> None:
+    """Scale what was moved from ``before`` to ``p``, in place, by the rate of each copy.
+
+    Args:
+        before: Stacked values before an update at the rate 1.
+        p: The values behind it.
+        rates: Of each copy.
+    """
+    torch.lerp(before, p, rates.to(p.dtype).reshape(-1, *[1] * (p.ndim - 1)), out=p)
 
 
 def unfit(model: nn.Module, optimizers: Iterable[Optimizer]) -> str | None:
@@ -195,7 +205,7 @@ def unfit(model: nn.Module, optimizers: Iterable[Optimizer]) -> str | None:
 
 
 @contextmanager
-def _mapped() -> Iterator[None]:
+def mapped() -> Iterator[None]:
     """Attention that can be mapped, and no word about operations that are mapped slowly."""
     with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         warnings.filterwarnings("ignore", message=".*batching rule.*|.*vmap.*")
