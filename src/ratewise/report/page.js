@@ -6,7 +6,7 @@ let pinned = null;
 
 function show(strategy) {
   document.body.classList.toggle("picked", strategy !== null);
-  for (const part of parts) part.classList.toggle("onn", part.dataset.s === strategy);
+  for (const part of parts) part.classList.toggle("on", part.dataset.s === strategy);
   for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.s === pinned));
 }
 
