@@ -1,0 +1,447 @@
+"""Runs in lockstep end where each would have ended alone, whatever their strategies, rates, seeds and model."""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ratewise import Constant, Linear, Piecewise, Schedule, Strategy, cosine, one_cycle, one_cycle_momentum
+from ratewise.lab.catalogue import CATALOGUE
+from ratewise.lab.loading import load
+from ratewise.lab.runs import Member
+from ratewise.outcome import marks
+from ratewise.torch import cohorts, engine
+from ratewise.torch.optimizers import optimizer_class
+from ratewise.torch.population import PROPORTIONAL
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(160, 6))
+Y = (X[:, :3] + 0.5 * RNG.normal(size=(160, 3))).argmax(1)
+TOKENS = RNG.integers(0, 12, size=(160, 7))
+
+
+@dataclass
+class Toy:
+    """What an engine asks of a task, in any precision."""
+
+    model: Any
+    inputs: Any = None
+    targets: Any = None
+    clip_norm: float | None = None
+    loss: Any = "cross_entropy"
+    metric: str = "accuracy"
+    batch_size: int = 16
+    streamed: bool = False
+    name: str = "toy"
+
+    @property
+    def splits(self):
+        inputs = X if self.inputs is None else self.inputs
+        targets = Y if self.targets is None else self.targets
+        parts = {"train": slice(0, 100), "valid": slice(100, 130), "test": slice(130, 160)}
+        return {name: (inputs[part], targets[part]) for name, part in parts.items()}
+
+    def order(self, seed, steps):
+        return np.random.default_rng(seed).integers(0, 100, size=(steps, self.batch_size))
+
+    def stream(self, seed, steps):
+        inputs, targets = self.splits["train"]
+        for batch in self.order(seed, steps):
+            yield inputs[batch], targets[batch]
+
+
+def mlp(dtype=torch.float64, *between):
+    return nn.Sequential(nn.Linear(6, 8), *between, nn.Tanh(), nn.Linear(8, 3)).to(dtype)
+
+
+def members(*strategies, seeds=(0, 1), steps=100, phase="tune", factors=(0.5, 1.0)):
+    return [
+        Member(s.with_peak(s.peak(steps) * factor, steps), seed, steps, phase)
+        for s in strategies
+        for factor in factors
+        for seed in seeds
+    ]
+
+
+def assert_equal(found, expected, tolerance):
+    """Compare outcomes one by one: losses, what was held out, metrics; relative tolerance."""
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert one.losses == pytest.approx(other.losses, rel=tolerance, nan_ok=True)
+        assert one.held.keys() == other.held.keys()
+        for split, values in one.held.items():
+            assert values == pytest.approx(other.held[split], rel=tolerance, nan_ok=True)
+        assert one.loss == (None if other.loss is None else pytest.approx(other.loss, rel=tolerance))
+        assert one.metric == (None if other.metric is None else pytest.approx(other.metric, rel=tolerance))
+
+
+def both(task, runs, tolerance=1e-8):
+    """Train in lockstep and one by one, compare, and return the outcomes in lockstep."""
+    found, expected = cohorts.Engine(task).cohort(runs), engine.Engine(task).cohort(runs)
+    assert {outcome.trained for outcome in found} == {"population"}
+    assert_equal(found, expected, tolerance)
+    return found
+
+
+SETTINGS = {
+    "sgd": [{"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}, {"momentum": 0.8, "dampening": 0.3}, {}],
+    "adadelta": [{"weight_decay": 0.01}],
+    "adagrad": [{"lr_decay": 0.01, "weight_decay": 0.01}],
+    "adam": [{"amsgrad": True, "weight_decay": 0.01}],
+    "adamax": [{}],
+    "adamw": [{"weight_decay": Linear(0.1, 0.0)}],
+    "nadam": [{"weight_decay": 0.1, "decoupled_weight_decay": True}, {"weight_decay": 0.1}],
+    "radam": [{"weight_decay": 0.01}],
+    "rmsprop": [{"centered": True, "momentum": 0.9}, {}],
+}
+FIELDS = ("momentum", "weight_decay")
+
+
+def strategy(optimizer, lr, **settings):
+    fields = {name: settings.pop(name) for name in FIELDS if name in settings}
+    return Strategy(
+        f"{optimizer} {lr!r}"[:40].replace("=", " "), optimizer, lr, settings=tuple(settings.items()), **fields
+    )
+
+
+def test_every_optimizer_of_the_list_is_tested():
+    assert {optimizer_class(name) for name in SETTINGS} == set(PROPORTIONAL)
+
+
+def test_every_optimizer_of_the_list_ends_where_it_would_alone_in_one_cohort_of_all():
+    runs = [
+        run
+        for name, rows in SETTINGS.items()
+        for settings in rows
+        for run in members(strategy(name, cosine(0.02), **settings), factors=(1.0,))
+    ]
+    both(Toy(mlp), runs)
+
+
+def test_the_weights_end_where_they_would_alone(monkeypatch):
+    ends = []
+    measure, measured = engine.Engine._measure, cohorts.Engine._measured
+
+    def alone(self, model, split):
+        ends[-1].append(torch.cat([p.detach().reshape(-1) for p in model.parameters()]))
+        return measure(self, model, split)
+
+    def together(self, lockstep, rows, last):
+        ends[-1].append(torch.cat([x.reshape(len(x), -1) for x in lockstep.parameters.values()], dim=1))
+        return measured(self, lockstep, rows, last)
+
+    monkeypatch.setattr(engine.Engine, "_measure", alone)
+    monkeypatch.setattr(cohorts.Engine, "_measured", together)
+    runs = members(strategy("adam", cosine(0.02)), strategy("sgd", cosine(0.1), momentum=0.9), seeds=(0,))
+    for kind in (cohorts, engine):
+        ends.append([])
+        kind.Engine(Toy(mlp)).cohort(runs)
+    rows, expected = ends[0][-1], torch.stack(ends[1][9::10])
+    assert float((rows - expected).abs().max()) < 1e-6 * float(expected.abs().max())
+
+
+def test_momentum_schedules_and_the_phase_of_fresh_seeds():
+    cycling = replace(CATALOGUE["one_cycle"], momentum=one_cycle_momentum())
+    adam = strategy("adam", one_cycle(0.02), momentum=one_cycle_momentum())
+    found = both(Toy(mlp), members(cycling, adam, CATALOGUE["fixed"], phase="test"))
+    assert all(set(outcome.held) == {"valid", "test"} for outcome in found)
+    assert all(outcome.loss == outcome.held["test"][-1] for outcome in found)
+    assert all(len(values) == len(marks(100)) for outcome in found for values in outcome.held.values())
+
+
+class Tied(nn.Module):
+    """Tokens in, tokens out, by the same matrix; a frozen layer between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.norm, self.frozen = nn.Embedding(12, 8), nn.LayerNorm(8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 12, bias=False)
+        self.head.weight = self.embed.weight
+        self.frozen.requires_grad_(False)
+
+    def forward(self, tokens):
+        return self.head(self.norm(self.frozen(self.embed(tokens)).mean(1)))
+
+
+class Convolutions(nn.Module):
+    """Two convolutions over pictures, running statistics, and dropout of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.norm = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 2), nn.BatchNorm2d(4)
+        self.drop, self.head = nn.Dropout2d(0.3), nn.Linear(4, 12)
+
+    def forward(self, tokens):
+        pictures = tokens.double()[:, None, None, :6].expand(-1, 1, 6, 6) / 12
+        return self.head(self.drop(self.norm(self.two(self.one(pictures).relu()))).mean((2, 3)))
+
+
+class Recurrent(nn.Module):
+    """A layer with memory; mapped with gradients only, so it is measured row by row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.memory, self.head = nn.Embedding(12, 8), nn.GRU(8, 8, batch_first=True), nn.Linear(8, 12)
+
+    def forward(self, tokens):
+        return self.head(self.memory(self.embed(tokens))[0][:, -1])
+
+
+class Reader(nn.Module):
+    """A transformer block with dropout everywhere but in attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(12, 8), nn.Linear(8, 12)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+        self.block.self_attn.dropout = 0.0
+
+    def forward(self, tokens):
+        return self.head(self.block(self.embed(tokens)).mean(1))
+
+
+@pytest.mark.parametrize("make", [Tied, Convolutions, Recurrent, Reader])
+def test_models_of_many_kinds(make):
+    task = Toy(lambda: make().double(), TOKENS[:, :-1], TOKENS[:, -1])
+    both(task, members(strategy("adam", cosine(0.01)), strategy("sgd", cosine(0.05), momentum=0.9), steps=20))
+
+
+def test_normalization_dropout_and_clipping():
+    task = Toy(lambda: mlp(torch.float64, nn.BatchNorm1d(8), nn.Dropout(0.3)), clip_norm=0.3)
+    both(task, members(CATALOGUE["cosine"], CATALOGUE["adamw"]))
+
+
+CLASSICAL = [s for s in CATALOGUE.values() if isinstance(s.lr, Schedule) and s.optimizer in SETTINGS]
+
+
+def test_in_single_precision_the_early_losses_agree():
+    task = Toy(lambda: mlp(torch.float32, nn.BatchNorm1d(8)), X.astype(np.float32))
+    runs = members(*CLASSICAL, seeds=(0,), steps=24, factors=(1.0,))
+    found, expected = cohorts.Engine(task).cohort(runs), engine.Engine(task).cohort(runs)
+    assert {outcome.trained for outcome in found} == {"population"}
+    assert [o.losses[20] for o in found] == pytest.approx([o.losses[20] for o in expected], rel=1e-3)
+
+
+def test_the_whole_catalogue_in_one_cohort_on_digits():
+    task = load("digits")
+    runs = members(*CATALOGUE.values(), seeds=(0,), steps=30, factors=(1.0,))
+    found, expected = cohorts.Engine(task).cohort(runs), engine.Engine(task).cohort(runs)
+    together = {s.name for s, o in zip(CATALOGUE.values(), found, strict=True) if o.trained == "population"}
+    assert together == {s.name for s in CLASSICAL}
+    assert_equal(found, expected, 1e-3)
+
+
+def test_order_number_and_place_of_runs_do_not_change_their_bits():
+    runs = members(CATALOGUE["cosine"], CATALOGUE["adam"], CATALOGUE["fixed"], seeds=(0, 1, 2), steps=30)
+    task = load("digits")
+    whole = cohorts.Engine(task).cohort(runs)
+    turned = cohorts.Engine(task).cohort(runs[::-1])[::-1]
+    few = cohorts.Engine(task).cohort(runs[4:7])
+    assert [(o.losses, o.held) for o in turned] == [(o.losses, o.held) for o in whole]
+    assert [(o.losses, o.held) for o in few] == [(o.losses, o.held) for o in whole[4:7]]
+
+
+def test_a_run_that_diverges_leaves_the_others_alone_and_ends_as_it_would_alone():
+    calm, wild = strategy("sgd", Constant(0.1)), strategy("sgd", Piecewise([0.1, 1e200], [13]))
+    task = Toy(lambda: mlp().double(), clip_norm=1.0, loss="mse", metric="mse", targets=X[:, :3])
+    with_it, alone = members(calm, wild, factors=(1.0,), steps=40), members(calm, factors=(1.0,), steps=40)
+    found = both(task, with_it)
+    assert [o.losses for o in found[:2]] == [o.losses for o in cohorts.Engine(task).cohort(alone)]
+    assert all(o.loss is None and len(o.losses) < 40 and not np.isfinite(o.losses[-1]) for o in found[2:])
+    assert all(np.isfinite(o.losses[:-1]).all() for o in found)
+
+
+def test_runs_that_begin_alike_are_trained_once_until_they_part():
+    levels = [Piecewise([0.1, level], [at]) for at, level in ((20, 0.01), (20, 0.02), (35, 0.01), (50, 0.01))]
+    alike = [Strategy(f"s{i}", "sgd", lr, momentum=0.9) for i, lr in enumerate((Constant(0.1), *levels))]
+    alike += [Strategy(f"a{i}", "adam", lr * 0.1) for i, lr in enumerate(levels)]
+    task = Toy(lambda: nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.1), mlp()).double())
+    runs = [Member(s, seed, 60, "test") for s in alike for seed in (0, 1)]
+    found = both(task, runs)
+    apart = [cohorts.Engine(task).cohort([run])[0] for run in runs[::2]]
+    assert_equal(found[::2], apart, 1e-12)
+    assert [o.updates for o in found[::2]] == [60, 40, 40, 25, 10, 60, 40, 40, 25]
+    assert [o.updates for o in found[1::2]] == [o.updates for o in found[::2]]
+    assert [o.updates for o in apart] == [60] * len(apart)
+
+
+def test_a_run_that_diverges_before_it_parts_counts_once():
+    levels = [Piecewise([0.1, 1e300, level], [10, 60]) for level in (0.1, 0.2)]
+    runs = [Member(Strategy(f"s{i}", "sgd", lr), 0, 80, "tune") for i, lr in enumerate(levels)]
+    one, other = both(Toy(mlp, loss="mse", metric="mse", targets=X[:, :3]), runs)
+    assert one.losses == pytest.approx(other.losses, nan_ok=True)
+    assert (one.updates, other.updates) == (len(one.losses), 0)
+
+
+def test_batches_of_a_stream_are_shared_by_all_runs_of_a_seed():
+    runs = members(CATALOGUE["cosine"], CATALOGUE["adam"], steps=30)
+    streamed = both(Toy(mlp, streamed=True), runs)
+    assert_equal(streamed, cohorts.Engine(Toy(mlp)).cohort(runs), 1e-12)
+
+
+# -- what cannot be trained in lockstep ----------------------------------------------------------------------
+
+
+class Branch(nn.Linear):
+    """It decides by a tensor."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y if y.sum() > 0 else -y
+
+
+class Masked(nn.Linear):
+    """It picks elements by a mask."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y * y[y > 0].mean()
+
+
+class Drawing(nn.Linear):
+    """It draws by a function rather than by a module."""
+
+    def forward(self, x):
+        return super().forward(functional.dropout(x, 0.2, self.training))
+
+
+class Attention(nn.Module):
+    """Dropout inside of attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend, self.head = nn.MultiheadAttention(6, 2, dropout=0.2, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = x[:, None, :].expand(-1, 4, -1)
+        return self.head(self.attend(x, x, x, need_weights=False)[0].mean(1))
+
+
+class Memory(nn.Module):
+    """Dropout inside of a recurrent layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory, self.head = nn.LSTM(6, 4, num_layers=2, dropout=0.3, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.memory(x[:, None, :].expand(-1, 3, -1))[0][:, -1])
+
+
+class Counting(nn.Linear):
+    """Its output depends on how often it was called, which lockstep hides."""
+
+    calls = 0
+
+    def forward(self, x):
+        Counting.calls += 1
+        return super().forward(x) * (1 + Counting.calls % 7)
+
+
+class Own(nn.Linear):
+    """A number of its own that is no parameter: runs of different seeds would get that of one seed."""
+
+    def __init__(self, *sizes) -> None:
+        super().__init__(*sizes)
+        self.scale = float(torch.rand(())) + 0.5
+
+    def forward(self, x):
+        return super().forward(x) * self.scale
+
+
+class Unused(nn.Linear):
+    """One of its parameters gets no gradient, and weight decay passes it over."""
+
+    def __init__(self, *sizes) -> None:
+        super().__init__(*sizes)
+        self.late = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y if self.training else y * self.late
+
+
+def hooked():
+    layer = nn.Linear(6, 3)
+    layer.weight.register_hook(lambda g: g.clamp(-0.01, 0.01))
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Branch(6, 3), "the model decides by the value of a tensor"),
+        (lambda: Masked(6, 3), "RuntimeError"),
+        (lambda: Drawing(6, 3), "the model draws random numbers other than by dropout modules"),
+        (Attention, "the model draws random numbers"),
+        (Memory, "the model draws random numbers"),
+        (lambda: nn.Sequential(nn.BatchNorm1d(6, momentum=None), nn.Linear(6, 3)), "the model decides by the value"),
+        (lambda: Counting(6, 3), "a loss of the first update differs by"),
+        (lambda: Own(6, 3), "a loss of the first update differs by"),
+        (lambda: Unused(6, 3), "a parameter gets no gradient"),
+        (hooked, "a parameter has hooks of its own"),
+    ],
+    ids=["branch", "mask", "function", "attention", "recurrent", "cumulative", "counts", "own", "unused", "hooks"],
+)
+def test_a_model_that_cannot_be_trained_in_lockstep_is_trained_one_by_one_and_says_so(make, reason):
+    task = Toy(lambda: make().double())
+    runs = members(strategy("adamw", cosine(0.01), weight_decay=0.5), steps=10)
+    found = cohorts.Engine(task).cohort(runs)
+    assert all(outcome.trained.startswith(f"one by one: {reason}") for outcome in found), found[0].trained
+    if make is not Counting and "differs" not in reason:
+        assert_equal(found, engine.Engine(task).cohort(runs), 1e-12)
+
+
+def test_an_optimizer_that_is_not_on_the_list_goes_one_by_one_and_the_rest_stays_together():
+    runs = members(strategy("rprop", Constant(0.01)), CATALOGUE["cosine"], CATALOGUE["adam"], steps=20)
+    found = cohorts.Engine(Toy(mlp)).cohort(
+        [run for pair in zip(runs[:4], runs[4:8], runs[8:], strict=True) for run in pair]
+    )
+    said = [outcome.trained for outcome in found]
+    reason = "one by one: Rprop is not known to be element-wise and proportional to the rate"
+    assert said == [reason, "population", "population"] * 4
+    expected = engine.Engine(Toy(mlp)).cohort(runs)
+    assert_equal(found[::3], expected[:4], 1e-12)
+    assert_equal(found[1::3] + found[2::3], expected[4:], 1e-8)
+
+
+def test_an_error_of_the_loss_is_raised_as_one_by_one_raises_it():
+    def loss(output, target):
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        cohorts.Engine(Toy(mlp, loss=loss, metric="loss")).cohort(members(CATALOGUE["cosine"], steps=5))
+
+
+# -- memory --------------------------------------------------------------------------------------------------
+
+
+def test_a_cohort_larger_than_the_room_is_split_and_its_numbers_stay(monkeypatch):
+    runs = members(CATALOGUE["cosine"], CATALOGUE["adam"], seeds=(0, 1, 2), steps=20)
+    task = Toy(mlp)
+    whole = cohorts.Engine(task).cohort(runs)
+    small = cohorts.Engine(task)
+    monkeypatch.setattr(cohorts, "ROOM", 5 * (cohorts.ROOM // small.room() + 1))
+    assert cohorts.Engine(task).room() == 5
+    sizes = []
+    together = cohorts.Engine._together
+    monkeypatch.setattr(cohorts.Engine, "_together", lambda self, m, k: sizes.append(len(m)) or together(self, m, k))
+    assert_equal(cohorts.Engine(task).cohort(runs), whole, 1e-12)
+    assert sizes == [5, 5, 2]
+
+
+def test_the_room_shrinks_with_the_model_and_the_batch_and_is_never_0(monkeypatch):
+    rooms = [
+        cohorts.Engine(
+            Toy(lambda w=width: nn.Sequential(nn.Linear(6, w), nn.Linear(w, 3)).double(), batch_size=size)
+        ).room()
+        for width, size in ((8, 16), (80, 16), (80, 160), (800, 160))
+    ]
+    assert all(a > b for a, b in pairwise(rooms))
+    monkeypatch.setattr(cohorts, "ROOM", 1)
+    assert cohorts.Engine(Toy(mlp)).room() == 1
