@@ -97,7 +97,7 @@ def train():
 
 @pytest.fixture(scope="session")
 def run_on_another_backend():
-    """Return a function that runs the Keras tests on the first or second of the other backends."""
+    """Return a function that runs the Keras tests, and scenario 7, on the first or second of the other backends."""
     import keras
 
     others = sorted({"tensorflow", "jax", "torch"} - {keras.backend.backend()})
@@ -105,7 +105,9 @@ def run_on_another_backend():
     def run(i):
         if find_spec(others[i]) is None:
             pytest.skip(f"{others[i]} is not installed")
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent)]
+        here = Path(__file__).parent
+        scenario = here.parent / "scenarios" / "test_scenario_07_one_plan_in_three_frameworks.py::test_keras"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(here), str(scenario)]
         environment = os.environ | {"KERAS_BACKEND": others[i], "RATEWISE_INNER": "1"}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 

@@ -8,7 +8,7 @@ import ratewise.keras as rk
 from ratewise.errors import AdapterError, ScheduleError
 
 torch = pytest.importorskip("torch")
-T = 40
+T = 20
 LR = rw.Cosine(0.05, 0.0).warmup(4).over(T)
 START = [1.0, -0.3, 0.01, 2.0]
 CURVATURE = [1.0, 3.0, 50.0, 0.1]
