@@ -56,11 +56,11 @@ def looked(path):
         return set(store.results()), store.damage()
 
 
-def child(code, *arguments, **settings):
-    """Run a program in which ``written``, ``pairs`` and ``Store`` are there, in a process of its own."""
+def started(code, *arguments):
+    """A program in which ``written``, ``pairs`` and ``Store`` are there, in a process of its own."""
     begin = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); from test_store import *\n"
     command = [sys.executable, "-c", begin + textwrap.dedent(code), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,12 @@ def database(tmp_path_factory):
 @pytest.fixture(params=["runs.journal", "runs.db"])
 def path(request, tmp_path):
     return request.getfixturevalue("db") if request.param == "runs.db" else tmp_path / request.param
+
+
+@pytest.fixture
+def stores(db, tmp_path):
+    """One of each kind."""
+    return [tmp_path / "runs.journal", db]
 
 
 @pytest.fixture
@@ -193,31 +199,15 @@ def test_a_reader_sees_what_a_writer_adds_while_both_are_open(path):
                 assert set(reader.results()) == keys(range(seed + 1))
 
 
-def test_programs_that_add_the_same_runs_at_once_keep_each_once(path):
-    code = "import sys; [written(sys.argv[1], range(i, i + 8)) for i in range(0, 24, 4)]"
-    with closing(_Programs()) as programs:
-        for _ in range(2):
-            programs.start(code, path)
-    assert programs.failures == []
-    assert list(range(28)) == trials_of(path)
-
-
-class _Programs:
-    """Children that run side by side; closing waits for them."""
-
-    def __init__(self):
-        self.running, self.failures = [], []
-
-    def start(self, code, *arguments):
-        begin = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); from test_store import *\n"
-        command = [sys.executable, "-c", begin + code, *map(str, arguments)]
-        self.running.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
-
-    def close(self):
-        for program in self.running:
-            error = program.communicate(timeout=60)[1]
-            if program.returncode:
-                self.failures.append(error)
+def test_programs_that_add_the_same_runs_at_once_keep_each_once(stores):
+    code = "for path in sys.argv[1:]: [written(path, range(i, i + 8)) for i in range(0, 24, 4)]"
+    programs = [started(code, *stores) for _ in range(2)]
+    for program in programs:
+        error = program.communicate(timeout=60)[1]
+        assert program.returncode == 0, error
+    for path in stores:
+        assert trials_of(path) == list(range(28))
+        assert set(read(path)) == keys(range(28))
 
 
 def test_a_cohort_is_claimed_by_one_program_at_a_time(path):
@@ -244,19 +234,28 @@ def test_a_claim_is_of_one_study(path):
         assert other.claim("a")
 
 
-def test_a_claim_is_free_when_its_owner_is_killed(path):
+def test_a_claim_is_free_when_its_owner_is_killed(stores, tmp_path):
     code = """
-        store = Store(sys.argv[1], write=True).__enter__()
-        store.open_study("study")
-        assert store.claim("a")
-        os.kill(os.getpid(), 9)
+        held = [Store(path, write=True).__enter__() for path in sys.argv[1:]]
+        for store in held:
+            store.open_study("study")
+            print(store.claim("a"), flush=True)
+        time.sleep(600)
     """
-    assert child(code, path).returncode == -9
-    assert list(path.parent.glob("*.locks/*.claim"))
-    with Store(path, write=True) as store:
-        store.open_study("study")
-        assert store.claim("a")
-    assert not list(path.parent.glob("*.locks/*.claim"))
+    owner = started(code, *stores)
+    assert [owner.stdout.readline() for _ in stores] == ["True\n"] * len(stores)
+    for path in stores:
+        with Store(path, write=True) as store:
+            store.open_study("study")
+            assert not store.claim("a")
+    owner.kill()
+    owner.communicate()
+    assert len(list(tmp_path.glob("*.locks/*.claim"))) == len(stores)
+    for path in stores:
+        with Store(path, write=True) as store:
+            store.open_study("study")
+            assert store.claim("a")
+    assert not list(tmp_path.glob("*.locks/*.claim"))
 
 
 def test_a_program_that_never_lets_go_is_named_after_a_while(tmp_path, monkeypatch):
@@ -497,52 +496,60 @@ def test_another_kind_of_database_is_refused_without_showing_the_password(locati
 
 FILL = """
     import resource
-    path, limit = sys.argv[1:]
+    limit, *paths = sys.argv[1:]
     if int(limit):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-    with Store(path, write=True) as store:
-        store.open_study("study")
-        for i in range(0, 4000, 50):
-            store.add(pairs(range(i, i + 50)))
-            print(i + 50, flush=True)
+    for path in paths:
+        with Store(path, write=True) as store:
+            store.open_study("study")
+            try:
+                for i in range(0, 4000, 50):
+                    store.add(pairs(range(i, i + 50)))
+            except StoreError as error:
+                print(i, error, flush=True)
 """
 
 
-def filled(path, limit):
-    """Write until the disk is full; return the number of runs that were acknowledged, and the complaint."""
-    program = child(FILL, path, limit)
-    assert program.returncode == 1, program.stderr
-    return int(program.stdout.split()[-1]), program.stderr.splitlines()[-1]
+def filled(limit, stores):
+    """Write until the disk is full; return the number of runs that were acknowledged, and the complaint, of each."""
+    program = started(FILL, limit, *stores)
+    output, error = program.communicate(timeout=60)
+    assert program.returncode == 0, error
+    lines = [line.split(" ", 1) for line in output.splitlines()]
+    return [(path, int(done), complaint) for path, (done, complaint) in zip(stores, lines, strict=True)]
 
 
-def test_a_file_that_may_not_grow_keeps_what_was_committed(path):
-    done, complaint = filled(path, 400_000)
-    assert "cannot write to it" in complaint
-    assert "Runs committed before are kept." in complaint
-    assert set(read(path)) == keys(range(done))
-    written(path, [9000])
-    assert set(read(path)) == keys([*range(done), 9000])
-
-
-def test_a_full_disk_keeps_what_was_committed(path, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=500k", "none", disk]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount a small disk here; the test above fills a file instead")
-    try:
-        full = disk / path.name
-        if path.exists():
-            shutil.copy(path, full)
-        done, complaint = filled(full, 0)
+def test_a_file_that_may_not_grow_keeps_what_was_committed(stores):
+    for path, done, complaint in filled(400_000, stores):
         assert "cannot write to it" in complaint
-        assert "full" in complaint or "No space left on device" in complaint
-        assert set(read(full)) == keys(range(done))
-        subprocess.run(["mount", "-o", "remount,size=900k", disk], check=True)
-        written(full, [9000])
-        assert set(read(full)) == keys([*range(done), 9000])
+        assert "Runs committed before are kept." in complaint
+        assert set(read(path)) == keys(range(done))
+        written(path, [9000])
+        assert set(read(path)) == keys([*range(done), 9000])
+
+
+def test_a_full_disk_keeps_what_was_committed(stores, tmp_path):
+    disks = [tmp_path / path.suffix for path in stores]
+    mounted = []
+    try:
+        for disk, path in zip(disks, stores, strict=True):
+            disk.mkdir()
+            mount = ["mount", "-t", "tmpfs", "-o", "size=500k", "none", disk]
+            if subprocess.run(mount, check=False, capture_output=True).returncode:
+                pytest.skip("may not mount a small disk here; the test above fills a file instead")
+            mounted.append(disk)
+            if path.exists():
+                shutil.copy(path, disk)
+        for path, done, complaint in filled(0, [disk / path.name for disk, path in zip(disks, stores, strict=True)]):
+            assert "cannot write to it" in complaint
+            assert "full" in complaint or "No space left on device" in complaint
+            assert set(read(path)) == keys(range(done))
+            subprocess.run(["mount", "-o", "remount,size=900k", path.parent], check=True)
+            written(path, [9000])
+            assert set(read(path)) == keys([*range(done), 9000])
     finally:
-        subprocess.run(["umount", disk], check=True)
+        for disk in mounted:
+            subprocess.run(["umount", disk], check=True)
 
 
 def test_a_clock_that_jumps_back_and_forth_between_starts_changes_nothing(path, monkeypatch):
@@ -583,9 +590,10 @@ def test_a_store_that_may_only_be_read_can_be_read_and_says_why_it_cannot_be_wri
         for part in os.listdir(folder):
             if "." in part and not part.endswith("locks"):
                 os.chmod(os.path.join(folder, part), 0o444)
-        program = child(code, folder)
+        program = started(code, folder)
+        output, error = program.communicate(timeout=60)
         os.chmod(folder, 0o755)
-    assert program.returncode == 0, program.stderr
-    lines = program.stdout.splitlines()
+    assert program.returncode == 0, error
+    lines = output.splitlines()
     assert len(lines) == 2
     assert all("cannot open it (Permission denied)" in line for line in lines)

@@ -66,6 +66,7 @@ class Database:
 
     Args:
         url: For SQLAlchemy, with its driver.
+        shown: How errors name the store.
         write: Whether to make the tables if they are missing.
         opening: Held while they are made; other programs may want to make them too.
 
@@ -73,14 +74,16 @@ class Database:
         damaged: What could not be read: where, and what is left of it.
     """
 
-    def __init__(self, url: str, *, write: bool, opening: AbstractContextManager[None] | None = None) -> None:
+    def __init__(
+        self, url: str, shown: str, *, write: bool, opening: AbstractContextManager[None] | None = None
+    ) -> None:
         logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # a lost connection is said once, by us
         self._sqlite = url.startswith("sqlite")
         settings = {"timeout": claims.PATIENCE} if self._sqlite else {"connect_timeout": _CONNECT}
         kwargs = {"connect_args": settings, "pool_pre_ping": True}
         with opening or nullcontext():
             if not write and not _has_tables(url, kwargs):
-                raise StoreError("holds nothing yet. Run `ratewise compare` first.")
+                raise StoreError(f"store {shown}: holds nothing yet. Run `ratewise compare` first.")
             self.storage = optuna.storages.RDBStorage(url, kwargs, skip_table_creation=not write)
         if self._sqlite:
             event.listen(self.storage.engine, "connect", _forgiving)

@@ -105,11 +105,11 @@ class Store:
 
         url = "postgresql+psycopg://" + self.location.partition("://")[2]
         if not self._write:
-            self._kept = database.Database(url, write=False)
+            self._kept = database.Database(url, self._shown, write=False)
             return
         connection = database.server(url)
         self._claims = ServerClaims(connection)
-        self._kept = database.Database(url, write=True, opening=database.making_tables(connection))
+        self._kept = database.Database(url, self._shown, write=True, opening=database.making_tables(connection))
 
     def _open_file(self, path: Path) -> None:
         if path.is_dir():
@@ -131,7 +131,7 @@ class Store:
             from ratewise.lab.database import Database, sqlite
 
             url = sqlite(path, "rw" if os.access(path, os.W_OK) else "ro")  # rw: to undo what a killed program left
-            self._kept = Database(url, write=self._write, opening=guard() if self._write else None)
+            self._kept = Database(url, self._shown, write=self._write, opening=guard() if self._write else None)
         else:
             self._kept = Journal(path, guard)
 

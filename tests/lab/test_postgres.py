@@ -1,0 +1,262 @@
+"""The store on a real PostgreSQL server, which these tests start, kill and start again."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from ratewise.errors import StoreError
+from ratewise.lab.runs import Run
+from ratewise.lab.store import Store
+
+RESULT = {"loss": 0.5, "metric": 0.9, "first": 2.3, "diverged": None, "curve": {"updates": [0.5], "loss": [2.3]}}
+
+
+def run_of(seed):
+    return Run("0" * 16, "fixed", "sgd(lr=Constant(0.1))", 0.1, seed, "tune", 50, "population")
+
+
+def keys(seeds):
+    return {run_of(seed).key for seed in seeds}
+
+
+def pairs(seeds):
+    return [(run_of(seed), RESULT) for seed in seeds]
+
+
+def written(url, *cohorts):
+    with Store(url, write=True) as store:
+        store.open_study("study")
+        for seeds in cohorts:
+            store.add(pairs(seeds))
+
+
+def read(url):
+    with Store(url) as store:
+        store.open_study("study")
+        return store.results()
+
+
+def program(name):
+    """The path of a program of PostgreSQL, or None."""
+    found = shutil.which(name)
+    return Path(found) if found else next(iter(sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None)
+
+
+class Server:
+    """A PostgreSQL server in a temporary folder, on a socket there and on a port of its own."""
+
+    def __init__(self, folder):
+        self.folder, self.process = folder, None
+        self.user = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}  # it refuses root
+        if self.user:
+            os.chown(folder, 65534, 65534)
+        command = [
+            program("initdb"),
+            "-D",
+            folder / "data",
+            "-U",
+            "me",
+            "-A",
+            "trust",
+            "-N",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ]
+        made = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder, **self.user)
+        assert made.returncode == 0, made.stderr
+        self.url = f"postgresql://me:secret@/postgres?host={folder}"
+
+    def start(self):
+        options = ["-k", self.folder, "-c", "listen_addresses=", "-c", "fsync=on", "-c", "shared_buffers=16MB"]
+        with open(self.folder / "log", "a") as log:
+            command = [program("postgres"), "-D", self.folder / "data", *options]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, **self.user)
+        for _ in range(600):
+            if subprocess.run(
+                [program("pg_isready"), "-q", "-h", self.folder], check=False, cwd=self.folder
+            ).returncode == 0:  # fmt: skip
+                return
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            time.sleep(0.05)
+        raise AssertionError((self.folder / "log").read_text())
+
+    def kill(self):
+        """End it as a power failure does, with all its children."""
+        self.process.send_signal(signal.SIGQUIT)  # "immediate shutdown": nothing is written any more
+        self.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def server():
+    if program("postgres") is None or program("initdb") is None:
+        pytest.skip("PostgreSQL is not installed")
+    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
+    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
+        server = Server(Path(folder))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def url(server):
+    """An empty database."""
+    for command in ("drop database if exists runs", "create database runs"):
+        arguments = ["-q", "-h", server.folder, "-U", "me", "-d", "postgres", "-c", command]
+        subprocess.run([program("psql"), *arguments], check=True, stderr=subprocess.DEVNULL, cwd=server.folder)
+    return server.url.replace("/postgres?", "/runs?")
+
+
+def child(code, url):
+    """Start a program in which ``written``, ``pairs`` and ``Store`` are there."""
+    begin = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); from test_postgres import *\n"
+    command = [sys.executable, "-c", begin + code, url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_an_empty_database_holds_nothing_yet_and_is_left_empty(server, url):
+    with pytest.raises(StoreError, match=r"me:\*\*\*@.*holds nothing yet\. Run `ratewise compare` first") as caught:
+        read(url)
+    assert "secret" not in str(caught.value)
+    arguments = ["-h", server.folder, "-U", "me", "-d", "runs", "-Atc", "select count(*) from pg_stat_user_tables"]
+    tables = subprocess.run([program("psql"), *arguments], check=True, capture_output=True, cwd=server.folder).stdout
+    assert tables == b"0\n"
+
+
+def test_cohorts_and_plans_come_back_and_optunas_tools_show_them(url):
+    written(url, [0, 1], [2])
+    with Store(url, write=True) as store:
+        store.open_study("study")
+        store.set_plan({"task": "digits"})
+        store.add([(run_of(3), {**RESULT, "loss": None, "diverged": 4})])
+        assert store.plan() == {"task": "digits"}
+        assert store.runs()[:3] == pairs([0, 1, 2])
+        assert store.damage() == []
+    storage = optuna.storages.RDBStorage(url.replace("postgresql:", "postgresql+psycopg:"))
+    trials = optuna.load_study(study_name="study", storage=storage).trials
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert [trial.params["seed"] for trial in trials] == [0, 1, 2, 3]
+    assert [trial.value for trial in trials] == [0.5, 0.5, 0.5, float("inf")]
+    storage.engine.dispose()
+
+
+def test_two_programs_make_and_fill_one_database_at_once_and_keep_each_run_once(url):
+    programs = [child("[written(sys.argv[1], range(i, i + 8)) for i in range(0, 24, 4)]", url) for _ in range(2)]
+    for each in programs:
+        error = each.communicate(timeout=60)[1]
+        assert each.returncode == 0, error
+    with Store(url) as store:
+        store.open_study("study")
+        assert sorted(run.seed for run, _ in store.runs()) == list(range(28))
+        assert len(store._kept.storage.get_all_trials(1)) == 28
+
+
+def test_a_program_that_is_killed_while_it_commits_leaves_whole_cohorts_and_no_claim(url):
+    code = """
+store = Store(sys.argv[1], write=True).__enter__()
+store.open_study("study")
+print(store.claim("a"), flush=True)
+for i in range(0, 10000, 20):
+    store.add(pairs(range(i, i + 20)))
+    print(i, flush=True)
+"""
+    writer = child(code, url)
+    with Store(url, write=True) as store:
+        store.open_study("study")
+        assert writer.stdout.readline() == "True\n"
+        assert not store.claim("a")
+        assert store.claim("b")
+        for _ in range(4):
+            last = int(writer.stdout.readline())
+        writer.kill()
+        writer.communicate()
+        for _ in range(200):  # the server notices at once, but on its own time
+            if store.claim("a"):
+                break
+            time.sleep(0.05)
+        assert store.claim("a")
+        found = store.results()
+        assert len(found) % 20 == 0
+        assert set(found) >= keys(range(last + 20))
+        store.release("a")
+        with Store(url, write=True) as other:
+            other.open_study("study")
+            assert other.claim("a")
+            assert not other.claim("b")
+            other.add(pairs(range(9990, 10010)))
+        assert set(store.results()) == set(found) | keys(range(9990, 10010))
+
+
+BAD_ROWS = {
+    "not JSON": "update # set value_json = '{\"loss\": 0.' where key = 'result' and trial_id = 3",
+    "wrong types": "update # set value_json = '[1]' where key = 'result' and trial_id = 3",
+    "null": "update # set value_json = null where key = 'run' and trial_id = 3",
+    "missing keys": "delete from # where key = 'result' and trial_id = 3",
+    "nothing left": "delete from # where trial_id = 3",
+}
+
+
+def test_a_damaged_row_is_named_and_its_run_counts_as_not_done(url):
+    for kind, command in BAD_ROWS.items():
+        with Store(url, write=True) as store:
+            store.open_study(kind)
+            for seeds in ([0, 1], [2, 3]):
+                store.add(pairs(seeds))
+            with store._kept.storage.engine.begin() as connection:
+                third = connection.exec_driver_sql("select max(trial_id) - 1 from trials").scalar()
+                changed = command.replace("#", "trial_user_attributes").replace("= 3", f"= {third}")
+                connection.exec_driver_sql(changed)
+        with Store(url, write=True) as store:
+            store.open_study(kind)
+            assert set(store.results()) == keys([0, 1, 3]), kind
+            (told,) = store.damage()
+            assert "trial 2 is damaged" in told, kind
+            store.add(pairs([2]))
+            assert set(store.results()) == keys([0, 1, 2, 3]), kind
+
+
+def test_a_server_that_is_killed_in_mid_study_is_one_line_and_loses_nothing(server, url):
+    with Store(url, write=True) as store:
+        store.open_study("study")
+        assert store.claim("a")
+        store.add(pairs([0, 1]))
+        server.kill()
+        with pytest.raises(StoreError, match=r"cannot write to it .* Runs committed before are kept") as caught:
+            store.add(pairs([2]))
+        assert "\n" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+        with pytest.raises(StoreError, match="cannot write to it"):
+            store.claim("b")
+        store.release("a")
+    with pytest.raises(StoreError, match="cannot open it"):
+        written(url, [2])
+    server.start()
+    assert set(read(url)) == keys([0, 1])
+    with Store(url, write=True) as store:
+        store.open_study("study")
+        assert store.claim("a")
+        store.add(pairs([2]))
+    assert set(read(url)) == keys([0, 1, 2])
+
+
+def test_a_missing_driver_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreError, match=r'needs psycopg 3\. Run: pip install "psycopg\[binary\]"'):
+        Store("postgresql://me@nowhere/runs", write=True).__enter__()
+
+
+def test_a_server_that_is_not_there_is_one_line():
+    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
+    with pytest.raises(StoreError, match="cannot open it") as caught:
+        Store("postgresql://me:secret@127.0.0.1:1/runs", write=True).__enter__()
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
