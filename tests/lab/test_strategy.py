@@ -16,7 +16,7 @@ CLASSICAL = [
 ]
 NAMES = [
     *CLASSICAL,
-    *("warmup_cosine", "wsd", "sgdr", "inverse_sqrt", "rex", "nadam", "radam", "plateau", "greedy"),
+    *("warmup_cosine", "wsd", "inverse_sqrt", "rex", "nadam", "radam", "plateau", "greedy"),
     *("schedule_free_sgd", "schedule_free_adamw", "prodigy"),
 ]
 RULED = ("plateau", "greedy")
