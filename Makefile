@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: compare parity test check clean
+.PHONY: compare parity test check lint types tests clean
 
 compare: $(VENV)/.compare
 	$(BIN)/ratewise compare digits
@@ -15,13 +15,19 @@ parity: $(VENV)/.dev
 	cd tests && $(abspath $(BIN))/python -m parity.page
 
 test: $(VENV)/.dev
-	$(MAKE) check
+	$(MAKE) -j 2 check
 
-check:
+check: lint types tests
+
+lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types:
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile
+
+tests: lint  # two workers: a thread each
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

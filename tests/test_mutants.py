@@ -202,7 +202,7 @@ def calls() -> dict[str, set[types.CodeType]]:
     return found
 
 
-PATIENCE = 2.0
+PATIENCE = 1.5
 """Seconds of processor time that a change may take; all tables together take less than one."""
 
 

@@ -29,6 +29,7 @@ RAMPS = [
     for i, ease in enumerate((*EASES, "geometric"))
     for start, end in ((0.1, 0.001), (0.02, 0.5))
     for n, ends in [((7, "[)"), (12, "(]"), (9, "()"), (11, "[]"))[i % 4], (1 + i % 2, ("[]", "()")[i % 2])]
+    if n > 2 or (start > end) == (i % 4 < 2)  # pieces of one or two updates: falling or rising
 ]
 FALLS = [Ramp(0.1, 0.0, 9, ease=ease) for ease in EASES] + [Ramp(0.0, 0.1, 9, ease=ease) for ease in EASES]
 

@@ -1,5 +1,7 @@
 """``build`` gives what torch's optimizers of the same name do."""
 
+import os
+
 import keras
 import pytest
 
@@ -8,6 +10,7 @@ import ratewise.keras as rk
 from ratewise.errors import AdapterError, ScheduleError
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.skipif("RATEWISE_INNER" in os.environ, reason="no backend has a part in it")
 T = 20
 LR = rw.Cosine(0.05, 0.0).warmup(4).over(T)
 START = [1.0, -0.3, 0.01, 2.0]

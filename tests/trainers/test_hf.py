@@ -48,7 +48,7 @@ def test_the_rate_used_by_update_t_is_logged_at_step_t_plus_1_also_at_a_restart(
     assert written == [(t + 1, pytest.approx(rate, rel=1e-7)) for t, rate in enumerate(model.probe.used)]
 
 
-@pytest.mark.parametrize(("stop", "accumulated"), [*((stop, 1) for stop in range(1, 8)), (3, 2), (6, 2)])
+@pytest.mark.parametrize(("stop", "accumulated"), [(1, 1), (4, 1), (7, 1), (3, 2)])
 def test_a_run_killed_at_any_update_goes_on_from_its_checkpoint(stop, accumulated, train, hug, tmp_path):
     settings = {"gradient_accumulation_steps": accumulated, "save_strategy": "steps", "save_steps": 1}
     with pytest.raises(hug.Power):
