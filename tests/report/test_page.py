@@ -199,6 +199,18 @@ def test_the_ceiling_and_the_edge_are_drawn_where_they_are_known(result):
     assert "marks the ceiling" not in page(example.old())
 
 
+def test_labels_that_always_show_in_the_fan_stay_apart(result):
+    for entry in result["strategies"]:
+        if entry["verdict"] == "tie":
+            entry["verdict"] = "better"
+    fan = page(result).partition('class="plot fan"')[2].partition("</section>")[0]
+    groups = re.findall(r'<text [^>]*y="([\d.]+)"[^>]*class="label">[^<]*</text></g>', fan)
+    assert len(groups) == 13
+    shown = re.findall(r'y="([\d.]+)" text-anchor="middle" class="label">(?:cosine|one_cycle|linear|step|expo)', fan)
+    assert len(shown) == 5
+    assert min(b - a for a, b in pairwise(sorted(map(float, shown)))) >= 14.9
+
+
 def test_thirty_strategies_have_room_for_their_names():
     text = page(example.many(30))
     overlay = text[text.index('class="plot overlay"') : text.index("Every strategy by itself")]

@@ -15,6 +15,7 @@ from ratewise.report.scale import Scale
 
 _SHAPES, _GAP, _LOSSES = 104, 46, 280  # pixels: the panel of schedules, the space below it, the panel of losses
 _FAN = 340
+_STRONG = ("reference", "better")  # verdicts whose strategies are always named
 _TINY = {"shape": 40, "loss": 76, "fan": 76}
 
 
@@ -58,13 +59,14 @@ def fan(data: Fan, keys: svg.Keys) -> Markup:
     across = Scale.around((rate for sweep in data.sweeps for rate in _tried(sweep)), log=True)
     upward = _fan_scale(data)
     lines = tuple(Line(s.name, s.verdict, s.rates, s.losses) for s in data.sweeps)
+    labels = _labels(data, upward)
     return svg.plot(
         "fan", _FAN, "Mean validation loss over the peak rates tried; the chosen rate of each strategy is marked.",
         [(svg.upright(across, x, _FAN, "grid"), svg.under(across, x, _FAN, svg.plain(x))) for x in across.ticks()],
         _levels(upward, 0.0, _FAN, upward.ticks(6)),
         svg.title("validation loss", -10), svg.below("peak rate", _FAN),
         _curves(lines, across, upward, (0.0, _FAN), keys),
-        [_marks(sweep, across, upward, _FAN, keys) for sweep in reversed(data.sweeps)],
+        [_marks(sweep, across, upward, labels[sweep.name], keys) for sweep in reversed(data.sweeps)],
     )  # fmt: skip
 
 
@@ -185,17 +187,24 @@ def _names_at_end(lines: Sequence[Line], upward: Scale, box: tuple[float, float]
     ]
 
 
-def _marks(data: Sweep, across: Scale, upward: Scale, height: float, keys: svg.Keys) -> Markup:
-    """The chosen rate, the diverged ones, and the name, which shows when the strategy is picked."""
-    best = data.best
-    label = None if best is None else tag(
-        "text", f"{svg.short(data.name)} {tables.number(best[0])}", x=svg.percent(across(best[0])),
-        y=svg.number(svg.clamped(upward, best[1], height) + 20), text_anchor="middle", class_="label",
+def _labels(data: Fan, upward: Scale) -> dict[str, float]:
+    """Heights of the labels below the chosen rates; those that always show are pushed apart."""
+    found = {s.name: svg.clamped(upward, s.best[1], _FAN) + 20 if s.best else 0.0 for s in data.sweeps}
+    shown = sorted((s.name for s in data.sweeps if s.best and s.verdict in _STRONG), key=found.__getitem__)
+    places = svg.spread([found[name] for name in shown], 20, _FAN - 6)
+    return found | dict(zip(shown, places, strict=True))
+
+
+def _marks(data: Sweep, across: Scale, upward: Scale, label: float, keys: svg.Keys) -> Markup:
+    """The chosen rate, the diverged ones, and the name, which always shows or when the strategy is picked."""
+    name = None if data.best is None else tag(
+        "text", f"{svg.short(data.name)} {tables.number(data.best[0])}", x=svg.percent(across(data.best[0])),
+        y=svg.number(label), text_anchor="middle", class_="label",
     )  # fmt: skip
     return tag(
         "g", tag("title", _sensitivity(data)),
-        _best(data, across, upward, height), [_cross(across(d.rate), 8, _gone(data, d.rate)) for d in data.diverged],
-        _ceiling(data, across, height), label, class_=f"strategy {svg.kind(data.verdict)}", data_s=keys.get(data.name),
+        _best(data, across, upward, _FAN), [_cross(across(d.rate), 8, _gone(data, d.rate)) for d in data.diverged],
+        _ceiling(data, across, _FAN), name, class_=f"strategy {svg.kind(data.verdict)}", data_s=keys.get(data.name),
     )  # fmt: skip
 
 

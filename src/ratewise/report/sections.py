@@ -184,7 +184,7 @@ def recorded(result: Result) -> list[tuple[str, dict[str, str]]]:
     kept, budget = part(result, "provenance"), part(result, "budget")
     seeds, spent = part(kept, "seeds"), dict(words.spent(result))
     run = {
-        "command": kept.get("command") or result.get("command"), "started": result.get("started"),
+        "command": kept.get("command") or result.get("command"), "started": words.moment(result.get("started")),
         "host": result.get("host"), "time": tables.duration(spent["seconds"]),
         "fingerprint": kept.get("fingerprint"), "seeds for tuning": seeds.get("tune"), "fresh seeds": seeds.get("test"),
         "decides on": result.get("decides_on"), "reference": result.get("reference"),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from ratewise.report import figures
 from ratewise.report.figures import Result, part, real
@@ -199,6 +200,21 @@ def spent(result: Result) -> list[tuple[str, float | None]]:
         ("updates", real(cost.get("updates", budget.get("updates")))),
         ("seconds", real(cost.get("seconds", result.get("seconds")))),
     ]
+
+
+def moment(started: object) -> str:
+    """Return when something began; a number is seconds since 1970.
+
+    Example:
+        >>> moment(1795874837.07)
+        '2026-11-28 14:07 UTC'
+        >>> moment("2026-11-24T02:20:00")
+        '2026-11-24T02:20:00'
+    """
+    seconds = real(started)
+    if seconds is None or not 0 <= seconds < 1e11:
+        return line(started or "")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def seeds(values: object) -> str:
