@@ -173,3 +173,23 @@ def test_a_strategy_of_ones_own_starts_at_its_own_peak():
     assert "mine" not in centred(plan, None, "transfer", None)["centres_given"]
     assert centred(plan, None, "card", None) == {}
     assert plan.centres["mine"] == 0.7
+
+
+def test_the_history_says_who_was_promoted_and_why():
+    plan = plan_of(race=True)
+    results, _ = carried_out(plan, valley(plan, qualities(plan)))
+    history = plan.history(results)
+    assert [rung["steps"] for rung in history] == [33, 100, 300]
+    first = history[0]["entries"]
+    assert [entry["loss"] for entry in first] == sorted(entry["loss"] for entry in first)
+    assert first[0]["why"] == "number 1 of 13"
+    assert {entry["why"] for entry in first if not entry["promoted"]} == {"dropped"}
+    assert {entry["promoted"] for entry in history[-1]["entries"]} == {None}
+    assert sum(rung["updates"] for rung in history) == sum(run.steps for run in plan_runs(plan, results))
+    assert plan_of().history({}) is None
+
+
+def plan_runs(plan, results):
+    return [
+        run for s in plan.strategies for run in plan.spent(s, plan.choice(s, results), results) if run.phase == "tune"
+    ]

@@ -19,6 +19,7 @@ except ImportError:  # the program is installed with the core, its libraries wit
     sys.exit('ratewise: the command line is not installed. Run: pip install "ratewise[cli]".')
 
 from ratewise.cli import plain
+from ratewise.cli.calibrate import calibrate
 from ratewise.cli.compare import compare, report
 from ratewise.cli.doctor import doctor
 from ratewise.cli.export import export
@@ -121,7 +122,7 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-for command in (doctor, export, find, compare, report):
+for command in (doctor, export, find, compare, report, calibrate):
     app.command()(command)
 
 

@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from ratewise.core.horizon import Horizon
+from ratewise.core.ruled import Ruled
 from ratewise.core.schedule import Schedule
 from ratewise.errors import LabError
 from ratewise.lab.catalogue import CATALOGUE
@@ -299,7 +300,7 @@ class Plan:
             }
             last = length == self.steps
             if last or any(choice.missing for choice in choices.values()):
-                found.append(Rung(length, choices, {}))
+                found.append(Rung(length, _ranked(choices), {}))
                 return found
             promoted = self._promoted(choices, length, results)
             found.append(Rung(length, _ranked(choices), promoted))
@@ -312,6 +313,27 @@ class Plan:
             if not windows:
                 return found
         return found
+
+    def history(self, results: Results) -> list[dict[str, Any]] | None:
+        """What the race did so far, rung by rung, as plain JSON values; None without a race."""
+        if len(self.lengths) == 1:
+            return None
+        return [self._told(rung, results) for rung in self.rungs(results)]
+
+    def _told(self, rung: Rung, results: Results) -> dict[str, Any]:
+        by_name = {strategy.name: strategy for strategy in self.strategies}
+        entries, updates = [], 0
+        for name, choice in rung.choices.items():
+            runs = [run for rate in choice.rates for run in self.tuning(by_name[name], rate, rung.steps)]
+            updates += sum(results[run.key].get("updates", run.steps) for run in runs if run.key in results)
+            loss = choice.scores[choice.rates.index(choice.best)] if choice.best is not None else None
+            last = rung.steps == self.steps
+            why = rung.promoted.get(name, "diverged at every rate" if loss is None else "dropped")
+            entries.append({
+                "name": name, "rate": choice.best, "loss": loss, "promoted": None if last else name in rung.promoted,
+                "why": None if last or choice.missing else why,
+            })  # fmt: skip
+        return {"steps": rung.steps, "updates": updates, "entries": entries}
 
     def _promoted(self, choices: Mapping[str, Choice], length: int, results: Results) -> dict[str, str]:
         """Who goes on from a rung, and why."""
@@ -524,11 +546,14 @@ def _settled(strategy: Strategy, rate: float, horizon: Horizon, steps: int) -> S
     whole = strategy.with_peak(rate, horizon)
     if steps == horizon.total_steps:
         return whole
-    shorter: dict[str, Any] = {
-        name: value.stretch(steps / horizon.total_steps)
-        for name in ("lr", "momentum", "weight_decay")
-        if isinstance(value := getattr(whole, name), Schedule)
-    }
+    part = steps / horizon.total_steps
+    shorter: dict[str, Any] = {}
+    for name in ("lr", "momentum", "weight_decay"):
+        value = getattr(whole, name)
+        if isinstance(value, Schedule):
+            shorter[name] = value.stretch(part)
+        elif isinstance(value, Ruled):  # its rules look at metrics, of which a run of any length has as many
+            shorter[name] = replace(value, schedule=value.schedule.stretch(part))
     return replace(whole, **shorter)
 
 

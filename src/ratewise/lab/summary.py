@@ -41,7 +41,6 @@ def summary(plan: Plan, results: Results) -> Result:
         firsts = {name: [result["first"] for result in found] for name, found in fresh.items()}
         _judge(rows, firsts, reference, plan.budget.delta)
     recommended = _recommended(rows, reference) if finished else None
-    history = getattr(plan, "history", None)
     spent = [run for s in plan.strategies for run in plan.spent(s, choices[s.name], results)]
     cost = _cost(spent, results)
     return {
@@ -60,7 +59,7 @@ def summary(plan: Plan, results: Results) -> Result:
         "verdict": _sentence(plan, rows, reference, recommended, finished),
         "changes": _changes(plan, rows, fresh, recommended) if finished else [],
         "target": target,
-        "race": history(results) if history is not None else None,
+        "race": plan.history(results),
         "valid_for": _valid_for(plan),
         "code": _code(plan, choices, recommended),
         "finished": finished,
