@@ -1,0 +1,123 @@
+"""A study through the real command line, killed again and again at any moment, against an undisturbed one."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ratewise.lab.store import Store
+
+RUNS = 500
+KILLS = 20
+STUDY = ["noisy-regression", *["-s", "fixed", "-s", "linear", "-s", "cosine", "--steps", "30", "--rates", "7"]]
+SIZE = ["--tuning-seeds", "16", "--fresh-seeds", "13", "--cohort", "8"]  # (3 + the control) x (7 x 16 + 13) = 500 runs
+MEASURED = {"seconds", "started", "host"}
+
+
+def program(store, *options):
+    """Start ``ratewise compare``."""
+    command = [sys.executable, "-c", "from ratewise.cli.main import main; main()", "compare", *STUDY, *SIZE]
+    command += ["--store", str(store), "--html", f"{store}.html", "--json", *options]
+    settings = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+
+
+def table(output):
+    """The JSON that the program printed, without what is measured time and where it is kept."""
+
+    def cleaned(value):
+        if isinstance(value, dict):
+            return {key: cleaned(item) for key, item in value.items() if key not in MEASURED}
+        return [cleaned(item) for item in value] if isinstance(value, list) else value
+
+    found = cleaned(json.loads(output))
+    found.get("provenance", {}).pop("command", None)  # it names the store
+    return found
+
+
+def workers(parent):
+    """The worker processes of a program."""
+    found = []
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        try:
+            words = Path(f"/proc/{child}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"popen_loky" in words:
+            found.append(int(child))
+    return found
+
+
+def committed(journal):
+    """The keys in the file, as often as they are there."""
+    if not journal.exists():
+        return []
+    lines = journal.read_bytes().split(b"\n")[:-1]
+    return [json.loads(line)["user_attrs"]["key"] for line in lines if b'"user_attrs"' in line]
+
+
+class Killer:
+    """Kills a program or one of its workers, wherever they happen to be."""
+
+    def __init__(self, journal, seed):
+        self.journal, self.rng = journal, random.Random(seed)
+        self.kills = {"program": 0, "worker": 0}
+
+    @property
+    def left(self):
+        return KILLS - sum(self.kills.values())
+
+    def work_on(self, running):
+        """Kill until the program is dead or done, or all kills are spent."""
+        while self.left and running.poll() is None:
+            enough = RUNS - len(committed(self.journal)) > 20 * self.left  # the study must outlast the kills
+            target = len(committed(self.journal)) + (self.rng.choice([0, 1, 8]) if enough else 0)
+            patience = time.monotonic() + self.rng.uniform(0.2, 2.0) * (10 if enough else 1)
+            while len(committed(self.journal)) < target and time.monotonic() < patience and running.poll() is None:
+                time.sleep(0.02)
+            time.sleep(self.rng.uniform(0.0, 0.2))
+            victims = workers(running.pid) if running.poll() is None else []
+            if victims and self.rng.random() < 0.6:
+                os.kill(self.rng.choice(victims), signal.SIGKILL)
+                self.kills["worker"] += 1
+            elif running.poll() is None:
+                running.kill()
+                self.kills["program"] += 1
+                return
+
+
+@pytest.mark.slow
+def test_a_study_of_500_runs_survives_20_kills_and_equals_an_undisturbed_one(tmp_path):
+    undisturbed = program(tmp_path / "undisturbed.journal")
+    output, error = undisturbed.communicate(timeout=600)
+    assert undisturbed.returncode == 0, error
+    assert len(committed(tmp_path / "undisturbed.journal")) >= RUNS
+
+    journal = tmp_path / "runs.journal"
+    killer = Killer(journal, seed=5)
+    for _ in range(KILLS + 2):
+        running = program(journal)
+        killer.work_on(running)
+        disturbed, error = running.communicate(timeout=600)
+        if running.returncode == 0:
+            break
+        assert running.returncode == -signal.SIGKILL or len(error.strip().splitlines()) == 1, error
+    assert running.returncode == 0
+    assert killer.left == 0, killer.kills
+    assert min(killer.kills.values()) >= 4, killer.kills
+
+    keys = committed(journal)
+    assert len(keys) == len(set(keys))
+    assert set(keys) == set(committed(tmp_path / "undisturbed.journal"))
+    assert table(disturbed) == table(output)
+    with Store(journal) as store:
+        store.open_study("noisy-regression")
+        store.results()
+        assert store.damage() == []
+    assert not list(journal.parent.glob("runs.journal.locks/*.claim"))
