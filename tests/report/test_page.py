@@ -199,16 +199,14 @@ def test_the_ceiling_and_the_edge_are_drawn_where_they_are_known(result):
     assert "marks the ceiling" not in page(example.old())
 
 
-def test_labels_that_always_show_in_the_fan_stay_apart(result):
-    for entry in result["strategies"]:
-        if entry["verdict"] == "tie":
-            entry["verdict"] = "better"
+def test_two_names_always_show_in_the_fan_one_below_its_dot_and_one_above(result):
+    result["recommended"] = "linear"
     fan = page(result).partition('class="plot fan"')[2].partition("</section>")[0]
-    groups = re.findall(r'<text [^>]*y="([\d.]+)"[^>]*class="label">[^<]*</text></g>', fan)
-    assert len(groups) == 13
-    shown = re.findall(r'y="([\d.]+)" text-anchor="middle" class="label">(?:cosine|one_cycle|linear|step|expo)', fan)
-    assert len(shown) == 5
-    assert min(b - a for a, b in pairwise(sorted(map(float, shown)))) >= 14.9
+    marks = re.findall(r'<circle cx="[^"]*" cy="([\d.]+)" [^>]*class="dot"></circle>.*?y="([\d.]+)" '
+                       r'text-anchor="middle" class="label( named)?">(\w+) ', fan)  # fmt: skip
+    assert len(marks) == 13
+    downwards = {name: round(float(label) - float(dot)) for dot, label, named, name in marks if named}
+    assert downwards == {"cosine": 20, "linear": -12}
 
 
 def test_thirty_strategies_have_room_for_their_names():

@@ -5,7 +5,7 @@ text stays text of one size on every screen, and colours change with the theme a
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from ratewise.report import svg, tables
@@ -15,7 +15,6 @@ from ratewise.report.scale import Scale
 
 _SHAPES, _GAP, _LOSSES = 104, 46, 280  # pixels: the panel of schedules, the space below it, the panel of losses
 _FAN = 340
-_STRONG = ("reference", "better")  # verdicts whose strategies are always named
 _TINY = {"shape": 40, "loss": 76, "fan": 76}
 
 
@@ -54,19 +53,27 @@ def overlay(data: Curves, keys: svg.Keys) -> Markup:
     )  # fmt: skip
 
 
-def fan(data: Fan, keys: svg.Keys) -> Markup:
-    """Return the validation loss over the rates tried, one line per strategy, and each ceiling at the floor."""
+def fan(data: Fan, keys: svg.Keys, named: Collection[str] = ()) -> Markup:
+    """Return the validation loss over the rates tried, one line per strategy, and each ceiling at the floor.
+
+    Args:
+        data: The rates tried.
+        keys: Number of each strategy on the page.
+        named: The one or two strategies whose names always show; the others' show once they are picked.
+    """
     across = Scale.around((rate for sweep in data.sweeps for rate in _tried(sweep)), log=True)
     upward = _fan_scale(data)
     lines = tuple(Line(s.name, s.verdict, s.rates, s.losses) for s in data.sweeps)
-    labels = _labels(data, upward)
+    always = sorted((s.best[1], s.name) for s in data.sweeps if s.best and s.name in named)
+    above = {name for _, name in always[1:]}  # two names that always show stand apart: one below its dot, one above
     return svg.plot(
         "fan", _FAN, "Mean validation loss over the peak rates tried; the chosen rate of each strategy is marked.",
         [(svg.upright(across, x, _FAN, "grid"), svg.under(across, x, _FAN, svg.plain(x))) for x in across.ticks()],
         _levels(upward, 0.0, _FAN, upward.ticks(6)),
         svg.title("validation loss", -10), svg.below("peak rate", _FAN),
         _curves(lines, across, upward, (0.0, _FAN), keys),
-        [_marks(sweep, across, upward, labels[sweep.name], keys) for sweep in reversed(data.sweeps)],
+        [_marks(s, across, upward, -12 if s.name in above else 20, "label named" if s.name in named else "label", keys)
+         for s in reversed(data.sweeps)],
     )  # fmt: skip
 
 
@@ -187,24 +194,16 @@ def _names_at_end(lines: Sequence[Line], upward: Scale, box: tuple[float, float]
     ]
 
 
-def _labels(data: Fan, upward: Scale) -> dict[str, float]:
-    """Heights of the labels below the chosen rates; those that always show are pushed apart."""
-    found = {s.name: svg.clamped(upward, s.best[1], _FAN) + 20 if s.best else 0.0 for s in data.sweeps}
-    shown = sorted((s.name for s in data.sweeps if s.best and s.verdict in _STRONG), key=found.__getitem__)
-    places = svg.spread([found[name] for name in shown], 20, _FAN - 6)
-    return found | dict(zip(shown, places, strict=True))
-
-
-def _marks(data: Sweep, across: Scale, upward: Scale, label: float, keys: svg.Keys) -> Markup:
-    """The chosen rate, the diverged ones, and the name, which always shows or when the strategy is picked."""
-    name = None if data.best is None else tag(
+def _marks(data: Sweep, across: Scale, upward: Scale, down: float, class_: str, keys: svg.Keys) -> Markup:
+    """The chosen rate, the diverged ones, and the name, ``down`` pixels below the dot."""
+    label = None if data.best is None else tag(
         "text", f"{svg.short(data.name)} {tables.number(data.best[0])}", x=svg.percent(across(data.best[0])),
-        y=svg.number(label), text_anchor="middle", class_="label",
+        y=svg.number(svg.clamped(upward, data.best[1], _FAN) + down), text_anchor="middle", class_=class_,
     )  # fmt: skip
     return tag(
         "g", tag("title", _sensitivity(data)),
         _best(data, across, upward, _FAN), [_cross(across(d.rate), 8, _gone(data, d.rate)) for d in data.diverged],
-        _ceiling(data, across, _FAN), name, class_=f"strategy {svg.kind(data.verdict)}", data_s=keys.get(data.name),
+        _ceiling(data, across, _FAN), label, class_=f"strategy {svg.kind(data.verdict)}", data_s=keys.get(data.name),
     )  # fmt: skip
 
 

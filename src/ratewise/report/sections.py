@@ -84,13 +84,14 @@ def rates(data: Data) -> Content:
         "Mean validation loss of the tuning seeds at every peak rate tried. A dot marks the chosen rate, a cross a "
         "rate at which runs diverged. A wide, flat valley forgives a badly chosen rate."
     )
+    named = [str(data.result[key]) for key in ("reference", "recommended") if data.result.get(key)]
     edge = "An arrow at a dot: the chosen rate lies at the edge of those tried; a better one may lie beyond."
     ceiling = (
         "A short upright at the floor marks the ceiling: the lowest rate above the chosen one at which a run diverged "
         "or ended no better than it began."
     )
     return [
-        tag("p", told), pictures.fan(data.fan, data.keys),
+        tag("p", told), pictures.fan(data.fan, data.keys, named),
         _notes(edge if any(s.edge for s in data.fan.sweeps) else "",
                ceiling if any(s.ceiling for s in data.fan.sweeps) else ""),
         _folded("The rates in numbers", _grid(data, tables.swept(data.fan), "Rates tried")),
