@@ -1,0 +1,116 @@
+"""Dropout that a seed fixes: as random as it must be, and the same in every engine."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, vmap
+
+from ratewise.torch.dropout import Keyed, keep, keyed, keys, write_keys
+
+N = 1 << 16
+
+
+def mask(seed=0, update=0, module=0, p=0.5, n=N):
+    """1.0 where an element is kept."""
+    key = torch.from_numpy(keys([seed], update, module + 1)[module, 0])
+    return keep(key, (n,), p).double()
+
+
+@pytest.mark.parametrize("p", [0.01, 0.1, 0.5, 0.9])
+def test_elements_are_dropped_as_often_as_they_should(p):
+    shares = [float(1 - mask(seed, update, p=p).mean()) for seed in range(8) for update in range(8)]
+    deviation = (p * (1 - p) / N) ** 0.5
+    assert max(abs(share - p) for share in shares) < 5 * deviation
+    assert 0.6 * deviation < np.std(shares) < 1.5 * deviation  # neither more nor less regular than chance
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [{"seed": seed} for seed in (1, 2, 1000, 2**31, -1)],
+        [{"update": update} for update in (1, 2, 255, 100_000)],
+        [{"module": module} for module in (1, 2, 30)],
+        [{"seed": 1, "update": 1}, {"seed": 5, "module": 7}],
+    ],
+    ids=["seeds", "updates", "modules", "both"],
+)
+def test_masks_of_other_seeds_updates_and_modules_are_independent(others):
+    one = mask() - 0.5
+    for other in others:
+        two = mask(**other) - 0.5
+        spectrum = torch.fft.irfft(torch.fft.rfft(one).conj() * torch.fft.rfft(two)) / (N * 0.25)  # at every shift
+        assert float(spectrum.abs().max()) < 6 / N**0.5
+
+
+def test_elements_of_a_mask_are_independent_at_every_distance():
+    for seed in range(4):
+        one = mask(seed) - 0.5
+        found = torch.fft.irfft(torch.fft.rfft(one).abs() ** 2)[1:] / (N * 0.25)
+        assert float(found.abs().max()) < 6 / N**0.5
+
+
+def test_a_mask_is_the_same_under_vmap_as_alone():
+    model = nn.Sequential(nn.Dropout(0.3), nn.Dropout2d(0.5))
+    names = keyed(model)
+    x = torch.randn(3, 4, 5, 6, 6)
+    stacked = dict(zip(names, map(torch.from_numpy, keys([7, 8, 9], 11, 2)), strict=True))
+    together = vmap(lambda k, x: functional_call(model, k, (x,)))(stacked, x)
+    for i, seed in enumerate((7, 8, 9)):
+        write_keys(model, names, seed, 11)
+        assert torch.equal(model(x[i]), together[i])
+    assert not torch.equal(together[0] == 0, together[1] == 0)
+
+
+def test_the_mean_is_kept_and_evaluation_changes_nothing():
+    model = nn.Sequential(nn.Dropout(0.25))
+    write_keys(model, keyed(model), 3, 0)
+    x = torch.ones(N, dtype=torch.float64)
+    assert float(model(x).mean()) == pytest.approx(1.0, abs=0.02)
+    assert torch.unique(model(x)).tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert torch.equal(model.eval()(x), x)
+
+
+@pytest.mark.filterwarnings("ignore:dropout2d. Received a 3D input")
+@pytest.mark.parametrize(
+    ("kind", "shape", "channels"),
+    [
+        (nn.Dropout1d, (8, 16, 9), 2), (nn.Dropout1d, (16, 9), 1), (nn.Dropout2d, (8, 16, 9, 9), 2),
+        (nn.Dropout2d, (8, 16, 9), 2), (nn.Dropout3d, (8, 16, 3, 3, 3), 2), (nn.Dropout3d, (16, 3, 3, 3), 1),
+    ],
+)  # fmt: skip
+def test_channels_are_dropped_whole_as_torch_drops_them(kind, shape, channels):
+    model = nn.Sequential(kind(0.5))
+    theirs = model(torch.ones(shape)).flatten(channels)
+    write_keys(model, keyed(model), 0, 0)
+    ours = model(torch.ones(shape)).flatten(channels)
+    for found in (ours, theirs):
+        assert torch.equal(found, found[..., :1].expand_as(found))
+        assert set(torch.unique(found).tolist()) == {0.0, 2.0}
+
+
+def test_the_ends_drop_nothing_and_everything():
+    x = torch.randn(50)
+    for p, expected in ((0.0, x), (1.0, torch.zeros(50))):
+        model = nn.Sequential(nn.Dropout(p))
+        write_keys(model, keyed(model), 0, 0)
+        assert torch.equal(model(x), expected)
+
+
+class Own(nn.Dropout):
+    """A subclass, of which nothing is known."""
+
+
+def test_modules_are_replaced_once_wherever_they_stand_and_nothing_else_is():
+    shared = nn.Dropout(0.5, inplace=True)
+    model = nn.Sequential(shared, nn.Sequential(nn.Linear(2, 2), shared), Own(0.5), nn.AlphaDropout(0.5))
+    names = keyed(model)
+    assert names == ["0.key"]
+    assert model[0] is model[1][1]
+    assert [type(model[i]) for i in (0, 2, 3)] == [Keyed, Own, nn.AlphaDropout]
+    assert "0.key" not in model.state_dict()
+    write_keys(model, names, 0, 0)
+    x = torch.ones(64)
+    y = model[0](x)
+    assert y is x
+    assert set(x.tolist()) == {0.0, 2.0}
