@@ -19,7 +19,7 @@ from ratewise.lab import DEFAULT_STORE, stats
 from ratewise.lab.catalogue import CATALOGUE, DEFAULT, strategy as named
 from ratewise.lab.centres import centred
 from ratewise.lab.loading import load
-from ratewise.lab.plan import CONTROL, Budget, Plan, fitted, is_control
+from ratewise.lab.plan import CONTROL, Budget, Plan, fitted, is_control, shrunk
 from ratewise.lab.pools import Pool, pool
 from ratewise.lab.runs import ENGINES, Cohort, Member, examined
 from ratewise.lab.store import Store
@@ -240,9 +240,14 @@ def _in_time(plan: Plan, task: Task, spread: Pool, limit: float) -> Plan:
     if not finished:
         raise LabError("compare: the time was over before the first updates were made. Allow more.")
     spent = math.fsum(result["seconds"] for result in finished[0][1])
-    per_second = spread.slots * len(runs) * steps / max(spent, 1e-9)
-    updates = int(SAFETY * per_second * (limit - time.monotonic() - RESERVE))
-    if updates < 1:
-        raise LabError("compare: the time was over before a plan could be made. Allow more.")
+    per_second = SAFETY * spread.slots * len(runs) * steps / max(spent, 1e-9)
+    updates = int(per_second * (limit - time.monotonic() - RESERVE))
+    least = [smaller.least_updates() for smaller in shrunk(plan)][-1]
+    if updates < least:
+        raise LabError(
+            f"compare: too little time: {len(plan.strategies)} strategies of {plan.steps} updates need at least "
+            f"{least:,} updates, about {least / per_second + RESERVE:.0f} s here besides loading. Allow more, or "
+            "compare fewer strategies or fewer steps."
+        )
     known = plan.budget.updates
     return replace(plan, budget=replace(plan.budget, updates=updates if known is None else min(known, updates)))

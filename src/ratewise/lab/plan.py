@@ -493,29 +493,33 @@ class Plan:
 def fitted(plan: Plan) -> Plan:
     """Return the plan, with fewer rates and seeds if its limit on updates asks for it.
 
-    What is given up, in this order: slides, tuning seeds down to two, rates down to five and three, tuning all
-    strategies at full length, the second tuning seed. Fresh seeds are kept.
-
     Raises:
         LabError: The limit is too small for the smallest plan.
     """
     limit = plan.budget.updates
-    if limit is None or plan.least_updates() <= limit:
-        return plan
-    smaller = plan
-    for race, fewer, narrower in (
-        *((plan.budget.race, n, plan.budget.rates) for n in range(plan.budget.tuning_seeds - 1, 1, -1)),
-        (plan.budget.race, 2, 5), (True, 3, 5), (True, 2, 5), (True, 1, 3),
-    ):  # fmt: skip
-        seeds, rates = min(fewer, plan.budget.tuning_seeds), min(narrower, plan.budget.rates)
-        budget = replace(plan.budget, race=race, tuning_seeds=seeds, rates=rates)
-        smaller = replace(plan, budget=budget)
-        if smaller.least_updates() <= limit:
+    for smaller in shrunk(plan):
+        if limit is None or smaller.least_updates() <= limit:
             return smaller
     raise LabError(
         f"compare: {limit:,} updates are too few: {len(plan.strategies)} strategies of {plan.steps} updates need at "
         f"least {smaller.least_updates():,}. Allow more, or compare fewer strategies or fewer steps."
     )
+
+
+def shrunk(plan: Plan) -> Iterator[Plan]:
+    """Yield the plan, and then ever smaller ones.
+
+    What is given up, in this order: tuning seeds down to two, rates down to five, tuning all strategies at full
+    length, the second tuning seed. Fresh seeds are kept.
+    """
+    yield plan
+    budget = plan.budget
+    for race, seeds, rates in (
+        *((budget.race, n, budget.rates) for n in range(budget.tuning_seeds - 1, 1, -1)),
+        (budget.race, 2, 5), (True, 3, 5), (True, 2, 5), (True, 1, 3),
+    ):  # fmt: skip
+        less = {"tuning_seeds": min(seeds, budget.tuning_seeds), "rates": min(rates, budget.rates)}
+        yield replace(plan, budget=replace(budget, race=race, **less))
 
 
 def is_control(strategy: Strategy) -> bool:
