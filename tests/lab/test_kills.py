@@ -20,10 +20,10 @@ SIZE = ["--tuning-seeds", "16", "--fresh-seeds", "13", "--cohort", "8"]  # (3 + 
 MEASURED = {"seconds", "started", "host"}
 
 
-def program(store, *options):
+def program(store, page, *size):
     """Start ``ratewise compare``."""
-    command = [sys.executable, "-c", "from ratewise.cli.main import main; main()", "compare", *STUDY, *SIZE]
-    command += ["--store", str(store), "--html", f"{store}.html", "--json", *options]
+    command = [sys.executable, "-c", "from ratewise.cli.main import main; main()", "compare", *STUDY, *size]
+    command += ["--store", str(store), "--html", str(page), "--json"]
     settings = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
 
@@ -94,7 +94,7 @@ class Killer:
 
 @pytest.mark.slow
 def test_a_study_of_500_runs_survives_20_kills_and_equals_an_undisturbed_one(tmp_path):
-    undisturbed = program(tmp_path / "undisturbed.journal")
+    undisturbed = program(tmp_path / "undisturbed.journal", tmp_path / "page.html", *SIZE)
     output, error = undisturbed.communicate(timeout=600)
     assert undisturbed.returncode == 0, error
     assert len(committed(tmp_path / "undisturbed.journal")) >= RUNS
@@ -102,7 +102,7 @@ def test_a_study_of_500_runs_survives_20_kills_and_equals_an_undisturbed_one(tmp
     journal = tmp_path / "runs.journal"
     killer = Killer(journal, seed=5)
     for _ in range(KILLS + 2):
-        running = program(journal)
+        running = program(journal, tmp_path / "page.html", *SIZE)
         killer.work_on(running)
         disturbed, error = running.communicate(timeout=600)
         if running.returncode == 0:
@@ -121,3 +121,24 @@ def test_a_study_of_500_runs_survives_20_kills_and_equals_an_undisturbed_one(tmp
         store.results()
         assert store.damage() == []
     assert not list(journal.parent.glob("runs.journal.locks/*.claim"))
+
+
+@pytest.mark.slow
+def test_two_programs_share_a_study_on_a_server_and_the_death_of_one_changes_nothing(url, tmp_path):
+    size = ["--tuning-seeds", "2", "--fresh-seeds", "8", "--cohort", "8", "--workers", "1"]
+    alone = program(tmp_path / "runs.journal", tmp_path / "alone.html", *size)
+    output, error = alone.communicate(timeout=300)
+    assert alone.returncode == 0, error
+
+    programs = [program(url, tmp_path / f"{i}.html", *size) for i in range(2)]
+    with Store(url, write=True) as store:
+        store.open_study("noisy-regression")
+        while len(store.results()) < 16 and programs[0].poll() is None:
+            time.sleep(0.02)
+        programs[0].kill()
+        programs[0].communicate()
+        shared, error = programs[1].communicate(timeout=300)
+        assert programs[1].returncode == 0, error
+        assert table(shared) == table(output)
+        assert set(store.results()) == set(committed(tmp_path / "runs.journal"))
+        assert len(store._kept.storage.get_all_trials(1)) == len(store.results())

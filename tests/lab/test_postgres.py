@@ -1,16 +1,13 @@
 """The store on a real PostgreSQL server, which these tests start, kill and start again."""
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import optuna
 import pytest
+from lab.servers import program
 
 from ratewise.errors import StoreError
 from ratewise.lab.runs import Run
@@ -42,78 +39,6 @@ def read(url):
     with Store(url) as store:
         store.open_study("study")
         return store.results()
-
-
-def program(name):
-    """The path of a program of PostgreSQL, or None."""
-    found = shutil.which(name)
-    return Path(found) if found else next(iter(sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None)
-
-
-class Server:
-    """A PostgreSQL server in a temporary folder, on a socket there and on a port of its own."""
-
-    def __init__(self, folder):
-        self.folder, self.process = folder, None
-        self.user = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}  # it refuses root
-        if self.user:
-            os.chown(folder, 65534, 65534)
-        command = [
-            program("initdb"),
-            "-D",
-            folder / "data",
-            "-U",
-            "me",
-            "-A",
-            "trust",
-            "-N",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]
-        made = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder, **self.user)
-        assert made.returncode == 0, made.stderr
-        self.url = f"postgresql://me:secret@/postgres?host={folder}"
-
-    def start(self):
-        options = ["-k", self.folder, "-c", "listen_addresses=", "-c", "fsync=on", "-c", "shared_buffers=16MB"]
-        with open(self.folder / "log", "a") as log:
-            command = [program("postgres"), "-D", self.folder / "data", *options]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, **self.user)
-        for _ in range(600):
-            if subprocess.run(
-                [program("pg_isready"), "-q", "-h", self.folder], check=False, cwd=self.folder
-            ).returncode == 0:  # fmt: skip
-                return
-            assert self.process.poll() is None, (self.folder / "log").read_text()
-            time.sleep(0.05)
-        raise AssertionError((self.folder / "log").read_text())
-
-    def kill(self):
-        """End it as a power failure does, with all its children."""
-        self.process.send_signal(signal.SIGQUIT)  # "immediate shutdown": nothing is written any more
-        self.process.wait(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def server():
-    if program("postgres") is None or program("initdb") is None:
-        pytest.skip("PostgreSQL is not installed")
-    pytest.importorskip("psycopg", reason="the driver of PostgreSQL is not installed")
-    with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
-        server = Server(Path(folder))
-        server.start()
-        yield server
-        server.kill()
-
-
-@pytest.fixture
-def url(server):
-    """An empty database."""
-    for command in ("drop database if exists runs", "create database runs"):
-        arguments = ["-q", "-h", server.folder, "-U", "me", "-d", "postgres", "-c", command]
-        subprocess.run([program("psql"), *arguments], check=True, stderr=subprocess.DEVNULL, cwd=server.folder)
-    return server.url.replace("/postgres?", "/runs?")
 
 
 def child(code, url):
