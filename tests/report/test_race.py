@@ -54,7 +54,7 @@ def test_the_prediction_of_a_rung_counts_pairs_in_their_final_order():
                                      entry("d", 0.4, False)]}  # fmt: skip
     found = race({"race": [rung], "strategies": final(a=1.0, b=3.0, c=2.0, d=0.5)})
     assert (found.rungs[0].kept, found.rungs[0].pairs) == (2, 3)
-    assert "2 of 3 at 10 updates" in words.predicted(found)
+    assert "foreseen for 2 of 3 pairs at 10 updates" in words.predicted(found)
 
 
 def test_a_rung_that_promoted_nobody_yet_has_dropped_nobody():

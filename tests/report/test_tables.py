@@ -144,7 +144,8 @@ def test_a_race_in_words_says_who_was_dropped_when_and_why():
     titles, rows = tables.history(found)
     told = {cells[0]: cells[1:] for cells in rows}
     assert titles == ["strategy", "at 33 updates", "at 100 updates", "on fresh seeds", "what became of it"]
-    assert told["cosine"][-2:] == ["2. 0.21", "fresh seeds"]
+    assert told["cosine"][-2:] == ["2. 0.21", "fresh seeds (among the best third)"]
+    assert told["adamw"][-1] == "fresh seeds (the control)"
     assert told["warmup"][-2:] == ["", "dropped after 100 updates: not among the best third"]
     assert told["rmsprop"] == ["13. diverged", "", "", "dropped after 33 updates: every run diverged"]
 

@@ -194,7 +194,10 @@ def recorded(result: Result) -> list[tuple[str, dict[str, str]]]:
     bought = {_BUDGET.get(key, key): counts.get(key, value) for key, value in {**budget, **counts}.items()}
     columns = [("Run", run), ("Budget", bought), ("Versions", part(kept, "versions") or part(result, "versions"))]
     return [
-        (title, {str(key): words.seeds(value) for key, value in found.items() if _known(value)})
+        (
+            title,
+            {str(key): "yes" if value is True else words.seeds(value) for key, value in found.items() if _known(value)},
+        )
         for title, found in columns
     ]
 

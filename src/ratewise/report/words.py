@@ -165,19 +165,21 @@ def fate(found: Race, who: str) -> str:
     out = found.dropped(who)
     if out is not None:
         rung, stand = out
-        return f"dropped after {rung.steps} updates" + (f": {line(stand.why)}" if stand.why else "")
-    return "fresh seeds" if found.place(who) is not None else "not decided yet"
+        why = line(stand.why)
+        return f"dropped after {rung.steps} updates" + (f": {why}" if why not in ("", "dropped") else "")
+    if found.place(who) is None:
+        return "not decided yet"
+    ran = [one for rung in found.rungs if (one := rung.of(who))]
+    reasons = [line(one.why) for one in ran if one.promoted and one.why]
+    return "fresh seeds" + (f" ({reasons[-1]})" if reasons else "")
 
 
 def predicted(found: Race) -> str:
     """Return how well every rung foresaw the final order; empty while there is nothing to compare."""
-    told = [f"{rung.kept} of {rung.pairs} at {rung.steps} updates" for rung in found.rungs if rung.pairs]
+    told = [f"{rung.kept} of {rung.pairs} pairs at {rung.steps} updates" for rung in found.rungs if rung.pairs]
     if not told:
         return ""
-    return (
-        "Predicted against actual: of all pairs of strategies that got to the fresh seeds, so many had the order of "
-        f"their final test losses before: {', '.join(told)}."
-    )
+    return f"Predicted against actual: the order of the strategies on fresh seeds was foreseen for {', '.join(told)}."
 
 
 def raced(found: Race) -> str:
