@@ -133,7 +133,7 @@ def test_all_ten_sections_are_seen_without_scrolling_sideways(opened, pages, stu
     assert requested(browser, address) == {address}
 
 
-@pytest.mark.parametrize("study", ["raced", "thirty", "unfinished"])
+@pytest.mark.parametrize("study", ["raced", "unfinished"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_all_text_can_be_read_in_both_themes(opened, study, theme):
     browser = opened(study, theme=theme)
