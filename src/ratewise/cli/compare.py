@@ -163,8 +163,5 @@ def _finish(
     screens.write_page(result, html)
     print(f"report: {html}", file=sys.stderr)
     if markdown is not None:
-        from ratewise.report.markdown import markdown as as_markdown
-
-        markdown.parent.mkdir(parents=True, exist_ok=True)
-        markdown.write_text(as_markdown(result), encoding="utf-8")
+        screens.write_markdown(result, markdown)
         print(f"report: {markdown}", file=sys.stderr)

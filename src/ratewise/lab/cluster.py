@@ -12,8 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ratewise.errors import LabError, MissingDependency, TaskError
-from ratewise.lab.pools import TRIES, Results
-from ratewise.lab.runs import Cohort, execute
+from ratewise.lab.runs import TRIES, Cohort, execute
 from ratewise.lab.task import Task
 
 
@@ -46,7 +45,7 @@ class Cluster:
             self._tasks[key] = self._ray.put(_portable(task))
         self._begun[self._execute.remote(self._tasks[key], replace(cohort, task=""))] = name
 
-    def wait(self, timeout: float | None) -> list[tuple[str, Results]]:
+    def wait(self, timeout: float | None) -> list[tuple[str, list[dict[str, Any]]]]:
         finished, _ = self._ray.wait(list(self._begun), num_returns=1, timeout=timeout)
         found = []
         for reference in finished:
@@ -123,5 +122,5 @@ def _defines(module: Any, task: Task) -> bool:
     return str(getattr(module, "__file__", "")) == task.reference.rpartition(":")[0]
 
 
-def _execute(task: Any, cohort: Cohort) -> Results:
+def _execute(task: Any, cohort: Cohort) -> list[dict[str, Any]]:
     return execute(replace(cohort, task=task))

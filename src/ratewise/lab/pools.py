@@ -5,16 +5,14 @@ compares is the only one to do so.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
 
 from ratewise.errors import TaskError
-from ratewise.lab.runs import Cohort, execute, start_worker
+from ratewise.lab.runs import TRIES, Cohort, execute, start_worker
 
 Results: TypeAlias = list[dict[str, Any]]
-TRIES = 4
-"""How often a cohort is begun before its death is taken to be its own fault."""
 
 
 class Pool(Protocol):
@@ -129,6 +127,3 @@ def pool(workers: int, ray: str | None = None, *, mortal: bool = False) -> Itera
             yield processes
         finally:
             processes.close()
-
-
-__all__: Sequence[str] = ("Pool", "pool")

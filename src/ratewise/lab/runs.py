@@ -27,6 +27,8 @@ ENGINES = {
 }
 """Every engine: the module of its class ``Engine``, and the field of a task that makes its model."""
 CURVE_POINTS = 40
+TRIES = 4
+"""How often a cohort is begun before its death is taken to be its own fault."""
 
 
 @dataclass(frozen=True)
