@@ -18,7 +18,7 @@ def values_of(model):
             side = model.layers[model.layers.index(layer) + 1].output.shape[1]  # behind its pooling
             yield values[0].transpose(3, 2, 0, 1)
             yield values[1]
-        elif isinstance(layer, keras.layers.Dense) and isinstance(model.layers[-2], keras.layers.Flatten):
+        elif isinstance(layer, keras.layers.Dense) and isinstance(model.layers[-2:][0], keras.layers.Flatten):
             units = values[0].shape[1]
             yield values[0].reshape(side, side, -1, units).transpose(3, 2, 0, 1).reshape(units, -1)
             yield values[1]

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from ratewise import Linear, fraction
 from ratewise.errors import TaskError, UnknownName
+from ratewise.lab.catalogue import strategy
 from ratewise.lab.loading import load
+from ratewise.lab.strategy import Strategy
 from ratewise.lab.task import Task
 from ratewise.lab.tasks import TASKS
 
@@ -22,7 +25,8 @@ def test_built_in_tasks_have_three_splits_that_share_no_example(name):
     assert set(splits) == {"train", "valid", "test"}
     seen = [{x.tobytes() for x in inputs} for inputs, _ in splits.values()]
     if not name.startswith("stdlib"):  # short windows of text repeat by themselves
-        assert sum(map(len, seen)) == len(set.union(*seen))
+        twins = int(name == "iris")  # two of the flowers have the same measurements
+        assert sum(map(len, seen)) - twins == len(set.union(*seen))
 
 
 def test_digits_is_noisy_in_training_labels_alone():
@@ -180,3 +184,46 @@ def test_a_file_without_that_name_lists_its_tasks(tmp_path):
     (tmp_path / "two.py").write_text("from ratewise import Task\nmine = Task('m', data=lambda: 0, model=None)\n")
     with pytest.raises(TaskError, match=r"'task' is not a ratewise Task\. It defines mine"):
         load(f"{tmp_path / 'two.py'}:task")
+
+
+def losses(name, arms, seeds, steps=None):
+    """Outcomes on a built-in task: of each arm, a strategy at a rate, for every seed."""
+    from ratewise.lab.runs import Member, engine_of
+
+    task = load(name)
+    steps = steps or task.steps
+    members = [Member(s.with_peak(rate, steps), seed, steps, "tune") for s, rate in arms for seed in range(seeds)]
+    found = engine_of(task, "population").cohort(members)
+    return [found[i * seeds : (i + 1) * seeds] for i in range(len(arms))]
+
+
+def mean(outcomes):
+    return np.mean([np.inf if outcome.loss is None else outcome.loss for outcome in outcomes])
+
+
+def test_digits_sharp_needs_a_warm_up():
+    plain = Strategy("plain", "sgd", Linear(1.0, 0.0), momentum=0.9)
+    warmed = Strategy("warmed", "sgd", Linear(1.0, 0.0).warmup(fraction(0.4)), momentum=0.9)
+    best, higher, with_warmup = losses("digits-sharp", [(plain, 0.00625), (plain, 0.025), (warmed, 0.025)], 4)
+    assert mean(with_warmup) < 0.7 * mean(best)  # the best rate without; measured: 0.25 against 0.48
+    assert mean(higher) > 2 * mean(best)
+
+
+def test_breast_cancer_overfits_at_a_constant_rate():
+    (found,) = losses("breast-cancer", [(strategy("fixed"), 0.1)], 3)
+    assert all(outcome.held["valid"][-1] > 1.3 * min(outcome.held["valid"]) for outcome in found)
+
+
+def test_noise_rewards_a_rate_that_falls_and_ill_conditioning_keeps_every_rate_slow():
+    arms = [(strategy("fixed"), 0.003125), (strategy("fixed"), 0.0125), (strategy("linear"), 0.05)]
+    low, high, falling = losses("noisy-regression", arms, 2, steps=1000)
+    assert mean(falling) < 0.6 * min(mean(low), mean(high))
+    spectrum = np.linalg.svd(load("noisy-regression").splits["train"][0], compute_uv=False) ** 2
+    assert spectrum[0] / spectrum[-1] > 500
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_built_in_task_names_its_character_and_describes_itself(name):
+    task = TASKS[name]()
+    assert task.character
+    assert task.description

@@ -26,6 +26,20 @@ def mlp(inputs: int, hidden: int, classes: int) -> keras.Model:
     return keras.Sequential([layers.Input((inputs,)), _dense(inputs, hidden, "relu"), _dense(hidden, classes)])
 
 
+def sharp(inputs: int, hidden: int, classes: int) -> keras.Model:
+    """Three hidden layers, started three times as wide as He et al. advise, so that the loss is sharp at first.
+
+    ``(batch, inputs)`` float32 to ``(batch, classes)`` logits.
+    """
+
+    def wide(inputs: int, units: int, activation: str | None = None) -> layers.Dense:
+        start = keras.initializers.RandomNormal(stddev=3 * (2 / inputs) ** 0.5)
+        return layers.Dense(units, activation, kernel_initializer=start)
+
+    hiddens = [wide(inputs, hidden, "relu"), wide(hidden, hidden, "relu"), wide(hidden, hidden, "relu")]
+    return keras.Sequential([layers.Input((inputs,)), *hiddens, wide(hidden, classes)])
+
+
 def char_mlp(characters: int, context: int, width: int, hidden: int) -> keras.Model:
     """A feed-forward language model: ``(batch, context)`` integers to ``(batch, characters)`` logits."""
     embed = layers.Embedding(characters, width, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0))

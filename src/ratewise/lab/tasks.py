@@ -1,4 +1,7 @@
-"""The built-in tasks: small, real, and each with a known character. All data comes with installed packages."""
+"""The built-in tasks: small, and each with a known character. All data comes with installed packages or is drawn.
+
+What the characters rest on is in ``docs/tasks.md``.
+"""
 
 import sysconfig
 from collections.abc import Callable
@@ -57,6 +60,7 @@ def digits() -> Task:
         keras_model=partial(_build, "keras", "mlp", 64, 64, 10),
         jax_model=partial(_build, "optax", "mlp", 64, 64, 10),
         steps=300,
+        character="noise",
         description="scikit-learn's handwritten digits, 20% of the training labels wrong, validation and test clean: "
         "a rate that does not fall keeps learning the noise",
     )
@@ -71,6 +75,7 @@ def digits_clean() -> Task:
         keras_model=partial(_build, "keras", "mlp", 64, 64, 10),
         jax_model=partial(_build, "optax", "mlp", 64, 64, 10),
         steps=600,
+        character="easy",
         description="scikit-learn's handwritten digits, clean labels: easy, about half cannot be told apart",
     )
 
@@ -84,8 +89,24 @@ def digits_cnn() -> Task:
         keras_model=partial(_build, "keras", "cnn", 8, 8, 10),
         jax_model=partial(_build, "optax", "cnn", 8, 8, 10),
         steps=300,
+        character="high rates fail",
         description="scikit-learn's handwritten digits, clean labels, two convolutions: nothing is learned at four "
         "times the best rate",
+    )
+
+
+def digits_sharp() -> Task:
+    """Handwritten digits, clean labels, a network started three times too wide: SGD needs a warm-up here."""
+    return Task(
+        "digits-sharp",
+        data=partial(_digits, 0.0),
+        model=partial(_build, "torch", "sharp", 64, 64, 10),
+        keras_model=partial(_build, "keras", "sharp", 64, 64, 10),
+        jax_model=partial(_build, "optax", "sharp", 64, 64, 10),
+        steps=300,
+        character="needs warm-up",
+        description="scikit-learn's handwritten digits, clean labels, three hidden layers whose initial weights are "
+        "three times those of He et al.",
     )
 
 
@@ -113,6 +134,7 @@ def iris() -> Task:
         keras_model=partial(_build, "keras", "affine", 4, 3),
         jax_model=partial(_build, "optax", "affine", 4, 3),
         steps=280,
+        character="convex, easy",
         description="scikit-learn's irises, 4 measurements, 3 kinds, softmax regression (convex)",
     )
 
@@ -126,6 +148,7 @@ def digits_softmax() -> Task:
         keras_model=partial(_build, "keras", "affine", 64, 10),
         jax_model=partial(_build, "optax", "affine", 64, 10),
         steps=300,
+        character="convex",
         description="scikit-learn's handwritten digits, clean labels, softmax regression (convex)",
     )
 
@@ -139,6 +162,7 @@ def breast_cancer() -> Task:
         keras_model=partial(_build, "keras", "mlp", 30, 16, 2),
         jax_model=partial(_build, "optax", "mlp", 30, 16, 2),
         steps=200,
+        character="overfits",
         description="scikit-learn's tumours, 30 measurements, 2 kinds: accuracies tie, the loss shows which rate is "
         "too sure of its mistakes",
     )
@@ -154,6 +178,7 @@ def diabetes() -> Task:
         jax_model=partial(_build, "optax", "mlp", 10, 16, 1),
         loss="mse",
         steps=200,
+        character="noise, easy",
         description="scikit-learn's diabetes patients, 10 measurements, squared error: mostly noise, so rates differ "
         "little until one diverges",
     )
@@ -168,6 +193,7 @@ def wine() -> Task:
         keras_model=partial(_build, "keras", "mlp", 13, 16, 3),
         jax_model=partial(_build, "optax", "mlp", 13, 16, 3),
         steps=150,
+        character="easy",
         description="scikit-learn's wines, 13 measurements, 3 growers: tiny and nearly separable",
     )
 
@@ -195,6 +221,7 @@ def noisy_regression() -> Task:
         loss="mse",
         steps=2000,
         batch_size=4,
+        character="noise, ill-conditioned",
         description="linear regression on 100 columns of variance i**-1.5, targets with noise of deviation 1, held-out "
         "targets without: the loss is the excess risk",
     )
@@ -241,6 +268,7 @@ def stdlib_chars() -> Task:
         jax_model=partial(_build, "optax", "char_mlp", len(_ALPHABET), CONTEXT, 12, 96),
         steps=400,
         batch_size=64,
+        character="short",
         description="the next character in the Python standard library's own source, from the 12 before it: "
         "far from convergence at the end, so too small a rate costs most",
     )
@@ -255,6 +283,7 @@ def stdlib_transformer() -> Task:
         keras_model=partial(_build, "keras", "decoder", len(_ALPHABET), CONTEXT, 32, 2),
         jax_model=partial(_build, "optax", "decoder", len(_ALPHABET), CONTEXT, 32, 2),
         steps=300,
+        character="short, high rates fail",
         description="the next character at each of 12 places in the standard library's own source, by attention: "
         "far from convergence at the end, the best rate of SGD lies near divergence",
     )
@@ -265,6 +294,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "digits-clean": digits_clean,
     "digits-cnn": digits_cnn,
     "digits-softmax": digits_softmax,
+    "digits-sharp": digits_sharp,
     "iris": iris,
     "wine": wine,
     "breast-cancer": breast_cancer,

@@ -87,6 +87,25 @@ def mlp(inputs: int, hidden: int, classes: int) -> Model:
     return _model(_dense("0", inputs, hidden) | _dense("2", hidden, classes), apply)
 
 
+def sharp(inputs: int, hidden: int, classes: int) -> Model:
+    """Three hidden layers, started three times as wide as He et al. advise, so that the loss is sharp at first.
+
+    ``(batch, inputs)`` to ``(batch, classes)`` logits.
+    """
+
+    def wide(name: str, inputs: int, units: int) -> dict[str, Callable[[Any], Any]]:
+        draw, scale = _normal(units, inputs), 3 * (2 / inputs) ** 0.5
+        return {f"{name}.weight": lambda key: scale * draw(key), f"{name}.bias": lambda key: jnp.zeros(units)}
+
+    def apply(p: Parameters, x: Any) -> Any:
+        for name in ("0", "2", "4"):
+            x = jax.nn.relu(linear(p, name, x))
+        return linear(p, "6", x)
+
+    hidden_layers = wide("0", inputs, hidden) | wide("2", hidden, hidden) | wide("4", hidden, hidden)
+    return _model(hidden_layers | wide("6", hidden, classes), apply)
+
+
 def char_mlp(characters: int, context: int, width: int, hidden: int) -> Model:
     """A feed-forward language model: ``(batch, context)`` integers to ``(batch, characters)`` logits."""
 

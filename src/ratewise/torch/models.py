@@ -15,6 +15,24 @@ def mlp(inputs: int, hidden: int, classes: int) -> nn.Module:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
 
 
+def sharp(inputs: int, hidden: int, classes: int) -> nn.Module:
+    """Three hidden layers, started three times as wide as He et al. advise, so that the loss is sharp at first.
+
+    ``(batch, inputs)`` float32 to ``(batch, classes)`` logits.
+    """
+
+    def wide(inputs: int, units: int) -> nn.Linear:
+        layer = nn.Linear(inputs, units)
+        nn.init.normal_(layer.weight, std=3 * (2 / inputs) ** 0.5)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+    return nn.Sequential(
+        wide(inputs, hidden), nn.ReLU(), wide(hidden, hidden), nn.ReLU(), wide(hidden, hidden), nn.ReLU(),
+        wide(hidden, classes),
+    )  # fmt: skip
+
+
 def char_mlp(characters: int, context: int, width: int, hidden: int) -> nn.Module:
     """A feed-forward language model: ``(batch, context)`` int64 to ``(batch, characters)`` logits.
 
