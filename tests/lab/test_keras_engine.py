@@ -1,6 +1,7 @@
 """The Keras engine: the same runs as ordinary Keras, and as PyTorch from the same initial values."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,18 @@ keras = pytest.importorskip("keras")
 import tensorflow as tf  # noqa: E402
 import torch  # noqa: E402
 
+from ratewise import Constant, Plateau  # noqa: E402
 from ratewise.cli.main import run  # noqa: E402
 from ratewise.core.horizon import Horizon  # noqa: E402
+from ratewise.errors import TaskError  # noqa: E402
 from ratewise.keras.engine import Engine  # noqa: E402
 from ratewise.lab.catalogue import strategy  # noqa: E402
 from ratewise.lab.compare import compare  # noqa: E402
 from ratewise.lab.loading import load  # noqa: E402
 from ratewise.lab.plan import Budget  # noqa: E402
+from ratewise.lab.runs import Member  # noqa: E402
+from ratewise.lab.strategy import Strategy  # noqa: E402
+from ratewise.outcome import marks  # noqa: E402
 from ratewise.torch.engine import Engine as TorchEngine  # noqa: E402
 
 STEPS = 30
@@ -33,71 +39,114 @@ def task():
 
 @pytest.fixture(scope="module")
 def engine(task):
-    return Engine(task.splits, task.keras_model, task.loss, task.metric)
+    return Engine(task)
 
 
-@pytest.mark.parametrize("name", ["cosine", "one_cycle", "adam", "adamw", "adagrad", "rmsprop"])
+def trained(engine, settled, seed=0, steps=STEPS, phase="tune"):
+    (outcome,) = engine.cohort([Member(settled, seed, steps, phase)])
+    return outcome
+
+
+@pytest.mark.parametrize(
+    "name", ["one_cycle", "adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adagrad", "rmsprop"))]
+)
 def test_a_run_is_what_an_ordinary_keras_loop_gives(task, engine, name):
     settled = strategy(name).with_peak(0.05, STEPS)
-    losses, loss, _ = engine.run(settled, 3, task.order(3, STEPS), "valid")
+    found = trained(engine, settled, seed=3, phase="test")
 
     keras.utils.set_random_seed(3)
     model = task.keras_model()
     optimizer = settled.keras(STEPS)
     error = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     x, y = (tf.constant(part) for part in task.splits["train"])
-    expected = []
-    for batch in task.order(3, STEPS):
+    splits = {name: tuple(tf.constant(part) for part in task.splits[name]) for name in ("valid", "test")}
+    losses, held = [], {"valid": [], "test": []}
+    for t, batch in enumerate(task.order(3, STEPS)):
         with tf.GradientTape() as tape:
             value = error(tf.gather(y, batch), model(tf.gather(x, batch), training=True))
-        expected.append(float(value))
+        losses.append(float(value))
         optimizer.apply(tape.gradient(value, model.trainable_variables), model.trainable_variables)
-    assert losses == pytest.approx(expected, rel=2e-5)
-    x, y = (tf.constant(part) for part in task.splits["valid"])
-    assert loss == pytest.approx(float(error(y, model(x))), rel=2e-5)
+        if t + 1 in marks(STEPS):
+            for split, (inputs, targets) in splits.items():
+                held[split].append(float(error(targets, model(inputs))))
+    assert found.losses == pytest.approx(losses, rel=2e-5)
+    assert {split: pytest.approx(values, rel=2e-5) for split, values in held.items()} == found.held
+    assert found.loss == found.held["test"][-1]
+    inputs, targets = task.splits["test"]
+    assert found.metric == pytest.approx((np.argmax(model(inputs), -1) == targets).mean())
+    assert (found.trained, found.updates) == ("keras", STEPS)
 
 
-def test_a_run_does_not_depend_on_the_runs_before_it(task, engine):
+def test_a_run_does_not_depend_on_the_runs_before_it(engine):
     settled = strategy("one_cycle").with_peak(0.1, STEPS)
-    first = engine.run(settled, 0, task.order(0, STEPS), "valid")
-    engine.run(strategy("one_cycle").with_peak(0.4, STEPS), 1, task.order(1, STEPS), "valid")
-    engine.run(strategy("adam").with_peak(0.4, STEPS), 1, task.order(1, STEPS), "valid")
-    assert engine.run(settled, 0, task.order(0, STEPS), "valid") == first
+    first = trained(engine, settled)
+    others = [strategy("one_cycle").with_peak(0.4, STEPS), strategy("adam").with_peak(0.4, STEPS)]
+    assert engine.cohort([Member(s, 0, STEPS, "tune") for s in (*others, settled)])[-1] == first
 
 
-@pytest.mark.parametrize("name", ["fixed", "adam", "adamw", "adagrad", "rmsprop"])
-def test_both_engines_agree_from_the_same_initial_values(task, name):
+def test_a_gradient_is_clipped_as_in_torch_and_both_engines_agree_from_the_same_initial_values(task):
     """Without momentum under a changing rate: Keras multiplies the rate into the velocity, torch into the step."""
-    settled = strategy(name).with_peak(0.01, STEPS)
-    engine = Engine(task.splits, task.keras_model, task.loss, task.metric)
+    clipped = replace(task, clip_norm=0.05)
+    engine = Engine(clipped)
     torch.manual_seed(0)
     values = [p.detach().numpy() for p in task.model().parameters()]
     engine._initial[0] = [v.T if v.ndim == 2 else v for v in values]
-    ours, _, _ = engine.run(settled, 0, task.order(0, STEPS), "valid")
-    theirs, _, _ = TorchEngine(task.splits, task.model, task.loss, task.metric).run(
-        settled, 0, task.order(0, STEPS), "valid"
-    )
-    assert ours == pytest.approx(theirs, rel=1e-2)
+    settled = strategy("fixed").with_peak(0.5, STEPS)
+    ours, theirs = trained(engine, settled), trained(TorchEngine(clipped), settled)
+    assert ours.losses == pytest.approx(theirs.losses, rel=1e-3)
+    assert ours.held["valid"] == pytest.approx(theirs.held["valid"], rel=1e-3)
+    free = trained(TorchEngine(task), settled)
+    assert free.losses[-1] < 0.9 * theirs.losses[-1]
 
 
-def test_divergence_is_noticed(task, engine):
-    losses, loss, metric = engine.run(strategy("fixed").with_peak(1e9, STEPS), 0, task.order(0, STEPS), "valid")
-    assert (loss, metric) == (None, None)
-    assert not np.isfinite(losses[-1])
-    assert np.isfinite(losses[:-1]).all()
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fixed", "adam", "adamw", "adagrad", "rmsprop"])
+def test_both_engines_agree_from_the_same_initial_values(task, name):
+    settled = strategy(name).with_peak(0.01, STEPS)
+    engine = Engine(task)
+    torch.manual_seed(0)
+    values = [p.detach().numpy() for p in task.model().parameters()]
+    engine._initial[0] = [v.T if v.ndim == 2 else v for v in values]
+    ours, theirs = trained(engine, settled), trained(TorchEngine(task), settled)
+    assert ours.losses == pytest.approx(theirs.losses, rel=1e-2)
 
 
-def test_a_rate_is_sought_for_a_schedule_and_leaves_no_trace_in_later_runs(task, engine):
+def test_a_rule_sees_the_validation_loss_at_each_mark(engine):
+    free = Strategy("free", "sgd", Constant(4.0))
+    cut = replace(free, lr=Constant(4.0) * Plateau(1e-6, patience=1, min_scale=0.0))
+    ours, theirs = (trained(engine, s).held["valid"] for s in (cut, free))
+    worse = next(i for i in range(1, 9) if theirs[i] >= min(theirs[:i]))
+    assert ours[: worse + 1] == theirs[: worse + 1]
+    assert ours[worse + 1 :] == pytest.approx([ours[worse]] * (9 - worse), rel=1e-3)
+    assert theirs[worse + 1] != pytest.approx(theirs[worse], rel=1e-3)
+
+
+def test_divergence_is_noticed(engine):
+    found = trained(engine, strategy("fixed").with_peak(1e9, STEPS))
+    assert (found.loss, found.metric) == (None, None)
+    assert not np.isfinite(found.losses[-1])
+    assert np.isfinite(found.losses[:-1]).all()
+    assert len(found.held["valid"]) == sum(mark < len(found.losses) for mark in marks(STEPS))
+
+
+def test_batches_from_a_loader_are_refused(task):
+    x, y = task.splits["train"]
+    data = {**task.splits, "train": [(x[:30], y[:30]), (x[30:60], y[30:60]), (x[60:], y[60:])]}
+    with pytest.raises(TaskError, match=r"engine 'keras': it takes training batches from arrays.*or use engine"):
+        Engine(replace(task, data=data, batch_size=30))
+
+
+def test_a_rate_is_sought_for_a_schedule_and_leaves_no_trace_in_later_runs(engine):
     settled = strategy("cosine").with_peak(0.1, STEPS)
-    before = engine.run(settled, 0, task.order(0, STEPS), "valid")
+    before = trained(engine, settled)
     found = engine.find(strategy("linear").over(150), Horizon(150, dataset_size=90, batch_size=16), 16, seeds=1)
     assert found.suggestion is None or found.low <= found.suggestion <= found.high  # one seed of few examples
     assert found.valid_for["horizon"] == 150
     assert found.valid_for["schedule"].startswith("Linear(")
-    assert engine.run(settled, 0, task.order(0, STEPS), "valid") == before
+    assert trained(engine, settled) == before
     scored = dict(zip(found.curve.rates, found.curve.scores, strict=True))
     rate = min(scored, key=lambda rate: abs(math.log(rate / 0.1)))
-    losses = [engine.run(strategy("linear").with_peak(r, 50), 0, task.order(0, 50), "valid")[1] for r in (rate, 3e-4)]
+    losses = [trained(engine, strategy("linear").with_peak(r, 50), steps=50).loss for r in (rate, 3e-4)]
     assert losses[0] == pytest.approx(scored[rate][0], rel=0.3)  # the same runs, but for the order of the batches
     assert losses[1] > 5 * losses[0]
 
@@ -125,9 +174,9 @@ def test_both_engines_find_the_same_clear_losers_on_noisy_digits(tmp_path):
     budget = Budget(rates=3, tuning_seeds=2, fresh_seeds=8)
     names = ["linear", "cosine", "fixed", "warmup"]
     verdicts = {}
-    for engine in ("torch", "keras"):
+    for engine in ("population", "keras"):
         result = compare("digits", names, budget, tmp_path / engine, engine=engine, workers=2)
         verdicts[engine] = {row["name"]: row["verdict"] for row in result["strategies"]}
         assert result["reference"] in ("linear", "cosine")
     for name in ("fixed", "warmup"):
-        assert verdicts["torch"][name] == verdicts["keras"][name] == "worse"
+        assert verdicts["population"][name] == verdicts["keras"][name] == "worse"

@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -17,13 +18,14 @@ import numpy as np
 import tensorflow as tf
 
 from ratewise.core.horizon import Horizon
+from ratewise.core.ruled import Ruled
 from ratewise.core.schedule import Schedule
 from ratewise.core.shapes import Custom
 from ratewise.errors import TaskError
 from ratewise.finder.finding import Finding
 from ratewise.keras.find import find_lr
 from ratewise.keras.named import build
-from ratewise.outcome import Outcome
+from ratewise.outcome import Outcome, marks
 
 LOSSES: dict[str, Callable[[], Any]] = {
     "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -38,7 +40,7 @@ class Engine:
         task: A ``ratewise.Task`` with a ``keras_model`` and a loss of ``LOSSES``.
 
     Raises:
-        TaskError: Keras runs on another backend, or the loss is a PyTorch function.
+        TaskError: Keras runs on another backend, the loss is a function, or the batches come from a loader.
     """
 
     def __init__(self, task: Any) -> None:
@@ -46,6 +48,11 @@ class Engine:
             raise TaskError(f"engine 'keras': needs Keras on TensorFlow, it runs on {keras.backend.backend()!r}.")
         if task.loss not in LOSSES:
             raise TaskError("engine 'keras': the task's loss must be 'cross_entropy' or 'mse', got a function.")
+        if task.streamed:
+            raise TaskError(
+                "engine 'keras': it takes training batches from arrays, and this task's come from a loader. Give "
+                "data= a pair of arrays as 'train', or use engine 'population' or 'jax'."
+            )
         _one_thread()
         self._task, self._splits, self._make, self._metric = task, task.splits, task.keras_model, task.metric
         self._loss = LOSSES[task.loss]()
@@ -109,16 +116,28 @@ class Engine:
 
     def _one(self, member: Any) -> Outcome:
         self._start(member.seed)
-        order = self._task.order(member.seed, member.steps)
-        losses = self._loop(member.strategy, member.steps).run(member.strategy, order)
-        wrong = next((t for t, loss in enumerate(losses) if not math.isfinite(loss)), None)
+        steps, order = member.steps, self._task.order(member.seed, member.steps)
+        loop = self._loop(member.strategy, steps)
+        loop.reset(member.strategy)
         splits = ("valid",) if member.phase == "tune" else ("valid", "test")
-        if wrong is not None:
-            return Outcome(losses[: wrong + 1], {split: [] for split in splits}, None, None, "keras", wrong + 1)
-        found = {split: self._measure(split) for split in splits}
-        loss, metric = found[splits[-1]]
-        held = {split: [x] if x is not None else [] for split, (x, _) in found.items()}
-        return Outcome(losses, held, loss, metric, "keras", len(losses))
+        held: dict[str, list[float]] = {split: [] for split in splits}
+        losses: list[float] = []
+        lr = member.strategy.lr
+        state = lr.init() if isinstance(lr, Ruled) else None
+        for begin, end in pairwise([0, *marks(steps)]):
+            losses += loop.train(order[begin:end])
+            wrong = next((t for t in range(begin, end) if not math.isfinite(losses[t])), None)
+            if wrong is not None:
+                return Outcome(losses[: wrong + 1], held, None, None, "keras", wrong + 1)
+            for split in splits:
+                loss, metric = self._measure(split)
+                held[split].append(loss)
+            if state is not None:
+                state = lr.observe(state, held["valid"][-1], end)
+                loop.scale(lr, lr.factor(state))
+        if not math.isfinite(loss):
+            return Outcome(losses, held, None, None, "keras", steps)
+        return Outcome(losses, held, loss, metric, "keras", steps)
 
     def _start(self, seed: int) -> None:
         """Give the model the initial values of a seed."""
@@ -135,25 +154,38 @@ class Engine:
         )
         key = strategy.optimizer, kinds, steps
         if key not in self._loops:
-            self._loops[key] = _Loop(strategy, steps, self._model, self._loss, self._data["train"])
+            self._loops[key] = _Loop(
+                strategy, steps, self._model, self._loss, self._data["train"], self._task.clip_norm
+            )
         return self._loops[key]
 
-    def _measure(self, split: str) -> tuple[float | None, float | None]:
-        inputs, targets = self._data[split]
-        output = self._model(inputs, training=False)
-        loss = float(self._loss(targets, output))
-        if not math.isfinite(loss):
-            return None, None
-        if self._metric != "accuracy":
-            return loss, loss
-        right = tf.argmax(output, -1, output_type=targets.dtype) == targets
-        return loss, float(tf.reduce_mean(tf.cast(right, tf.float64)))
+    def _measure(self, split: str) -> tuple[float, float]:
+        loss, metric = self._measured(*self._data[split])
+        return float(loss), float(metric)
+
+    @cached_property
+    def _measured(self) -> Any:
+        """Mean loss and metric of the model as it stands on a split."""
+
+        @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+        def measure(inputs: Any, targets: Any) -> Any:
+            output = self._model(inputs, training=False)
+            loss = self._loss(targets, output)
+            if self._metric != "accuracy":
+                return loss, loss
+            right = tf.argmax(output, -1, output_type=targets.dtype) == targets
+            return loss, tf.reduce_mean(tf.cast(right, tf.float64))
+
+        return measure
 
 
 class _Loop:
     """A compiled training loop for one kind of optimizer; strategies differ by the tables it reads."""
 
-    def __init__(self, strategy: Any, steps: int, model: Any, loss: Any, data: Any) -> None:
+    def __init__(
+        self, strategy: Any, steps: int, model: Any, loss: Any, data: Any, clip_norm: float | None
+    ) -> None:  # fmt: skip
+        self._clip_norm = clip_norm
         self._tables: dict[str, tf.Variable] = {}
         self._steps = steps
         settings = {
@@ -165,7 +197,7 @@ class _Loop:
         self._fresh = [v.value.numpy() for v in self._optimizer.variables]
         self._train = self._compiled(model, loss, *data)
 
-    def _table(self, name: str, schedule: Schedule) -> Schedule:
+    def _table(self, name: str, schedule: Any) -> Schedule:
         """A schedule that looks its value up, and starts out as ``schedule``."""
         first = schedule.values(0, self._steps)
         table = tf.Variable(first, dtype=tf.float64)
@@ -183,23 +215,34 @@ class _Loop:
 
         @tf.function  # type: ignore[untyped-decorator]
         def train(order: Any) -> Any:
-            losses = tf.TensorArray(tf.float32, size=self._steps)
-            for t in tf.range(self._steps):
+            updates = tf.shape(order)[0]
+            losses = tf.TensorArray(tf.float32, size=updates)
+            for t in tf.range(updates):
                 with tf.GradientTape() as tape:
                     value = loss(tf.gather(targets, order[t]), model(tf.gather(inputs, order[t]), training=True))
-                optimizer.apply(tape.gradient(value, variables), variables)
+                gradients = tape.gradient(value, variables)
+                if self._clip_norm is not None:
+                    gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm)
+                optimizer.apply(gradients, variables)
                 losses = losses.write(t, value)
             return losses.stack()
 
-        return train.get_concrete_function(tf.TensorSpec([self._steps, None], tf.int64))
+        return train.get_concrete_function(tf.TensorSpec([None, None], tf.int64))
 
-    def run(self, strategy: Any, order: Any) -> list[float]:
-        """Train from the model's present values and return the training loss of each update."""
+    def reset(self, strategy: Any) -> None:
+        """Begin a run: the strategy's tables, and the optimizer as it was when new."""
         for name, table in self._tables.items():
             schedule = strategy.lr if name == "lr" else strategy.settings_given()[name]
             table.assign(np.asarray(schedule.values(0, self._steps)))
         for variable, value in zip(self._optimizer.variables, self._fresh, strict=True):
             variable.assign(value)
+
+    def scale(self, lr: Any, factor: float) -> None:
+        """Multiply the rates of the coming updates, as a rule has it."""
+        self._tables["lr"].assign(factor * np.asarray(lr.values(0, self._steps)))
+
+    def train(self, order: Any) -> list[float]:
+        """Make the next updates, on these examples, and return the training loss before each."""
         return self._train(tf.constant(order)).numpy().tolist()  # type: ignore[no-any-return]
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import keras
     import torch
 
+    from ratewise.optax import Injected
+
 Setting: TypeAlias = float | Schedule
 
 
@@ -133,6 +135,16 @@ class Strategy:
 
         return build(self.optimizer, self._without_rules(), horizon=horizon, **self.settings_given())
 
+    def optax(self, horizon: Horizon | int) -> "Injected":
+        """Return the transformation of optax that follows the schedules; its ``observe`` feeds the rules.
+
+        Args:
+            horizon: The run, or its number of optimizer updates.
+        """
+        from ratewise.optax import build
+
+        return build(self.optimizer, self.lr, horizon=horizon, **self.settings_given())
+
     def _without_rules(self) -> Schedule:
         if isinstance(self.lr, Ruled):
             raise ScheduleError(
@@ -161,7 +173,7 @@ class Strategy:
         """Return the lines that a person pastes to use the strategy as it stands.
 
         Args:
-            framework: ``"torch"`` or ``"keras"``.
+            framework: ``"torch"``, ``"keras"`` or ``"optax"``.
             steps: Updates of the run.
 
         Raises:
@@ -177,6 +189,13 @@ class Strategy:
                 f'optimizer = ratewise.keras.build("{self.optimizer}", lr, horizon={steps}{settings})',
                 "model.compile(optimizer, loss=...)  # the optimizer follows the schedule by itself",
             ]
+        elif framework == "optax":
+            lines += [
+                f'optimizer = ratewise.optax.build("{self.optimizer}", lr, horizon={steps}{settings})',
+                "state = optimizer.init(params)  # train as usual: optimizer.update follows the schedule by itself",
+            ]
+            if isinstance(self.lr, Ruled):
+                lines += ["# after each evaluation: state = optimizer.observe(state, validation_loss)"]
         else:
             lines += [
                 f'optimizer, scheduler = ratewise.torch.build("{self.optimizer}", model.parameters(), lr, '

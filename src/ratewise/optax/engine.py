@@ -58,6 +58,7 @@ class Engine:
     def __init__(self, task: Any, initial: Callable[[int], Tree] | None = None) -> None:
         self._task, self._splits, self._make = task, task.splits, task.jax_model
         self._loss: Loss = LOSSES[task.loss] if isinstance(task.loss, str) else task.loss
+        self._accurate = task.metric == "accuracy"
         self._initial = initial or self._drawn
         self._programs: dict[Any, _Program] = {}
 
@@ -162,6 +163,10 @@ class Engine:
 
     def room(self) -> int:
         """How many runs a cohort may have: what an update and a measurement of one need, into the memory there is."""
+        return self._room
+
+    @cached_property
+    def _room(self) -> int:
         inputs, targets = self._batch()
         params = self._initial(0)
         update = jax.make_jaxpr(jax.value_and_grad(self._value))(params, inputs, targets)
@@ -194,10 +199,9 @@ class Engine:
 
     def _lanes(self, members: int) -> int:
         """How many runs stand side by side. A loader's batches are made once for all, so there all of them do."""
-        if jax.default_backend() == "cpu" and not self._task.streamed:
-            return LANES
-        largest = 1 << (self.room().bit_length() - 1)
-        return min(1 << (members - 1).bit_length(), largest)
+        few = jax.default_backend() == "cpu" and not self._task.streamed
+        wanted = LANES if few else 1 << (members - 1).bit_length()
+        return min(wanted, 1 << (self._room.bit_length() - 1))
 
     def _program(self, kind: Any) -> "_Program":
         if kind not in self._programs:
@@ -238,9 +242,13 @@ class Engine:
         reached = [found for mark, found in zip(marks(steps), measured, strict=True) if mark <= done]
         held = {split: [float(found[split][lane, 0]) for found in reached] for split in measured[0]}
         losses = losses[: done + 1]
-        loss, metric = list(measured[-1].values())[-1][lane].tolist()
+        split, last = list(measured[-1].items())[-1]
+        loss, metric = last[lane].tolist()
         if wrong is not None or not math.isfinite(loss):
             return Outcome(losses, held, None, None, "jax", len(losses))
+        if self._accurate:  # the share of a whole number
+            count = self._splits[split][1].size
+            metric = round(metric * count) / count
         return Outcome(losses, held, loss, metric, "jax", steps)
 
     def _batches(self, seeds: Sequence[int], steps: int, span: int) -> Callable[[int, int], tuple[Any, Any]]:
@@ -275,8 +283,8 @@ class Engine:
         def one(params: Tree, inputs: Any, targets: Any) -> Any:
             output = self._model.apply(params, inputs)
             loss = self._loss(output, targets)
-            right = (output.argmax(-1) == targets).mean() if self._task.metric == "accuracy" else loss
-            return jnp.stack([loss, right.astype(loss.dtype)])
+            right = (output.argmax(-1) == targets).astype(loss.dtype).mean() if self._accurate else loss
+            return jnp.stack([loss, right])
 
         def measure(params: Tree, inputs: Any, targets: Any) -> Any:
             each = jax.vmap(one, (0, None, None))
@@ -370,7 +378,7 @@ def _padded(rows: Any, span: int) -> Any:
 
 def _size(array: Any) -> int:
     """Bytes of an array, or of what will be one."""
-    return math.prod(array.shape) * int(array.dtype.itemsize)
+    return int(math.prod(array.shape) * array.dtype.itemsize)
 
 
 def _memory() -> int:
