@@ -114,6 +114,24 @@ def test_a_gap_of_three_deviations_is_found_with_so_many_seeds(entries, seeds):
     assert np.mean([row[0] == "worse" for row in found]) > 0.95
 
 
+def test_where_entries_choose_different_rates_the_real_difference_is_told_from_the_false_one(monkeypatch):
+    """The best rate lies half-way between two: half of the entries take each, and on the test split one is better."""
+    pool = made_up(best=0.5, deviation=0.02, runs=221)
+    pool.test[REACH.index(1)] += 0.2
+    plan = calibrate.PoolPlan(
+        "made-up", "0" * 16, 50, (FIXED,), BUDGET, "population", FACTS,
+        runs=221, designs=(Design(2, 5, 12), Design(4, 5, 8), Design(13, 5, 12)), studies=200,
+    )  # fmt: skip
+    monkeypatch.setattr(calibrate.PoolPlan, "losses", lambda self, results: pool)
+    pool.valid[:3] = np.nan  # as if nothing had been trained so far away
+    result = {"loss": 1.0, "updates": 50, "seconds": 0.1}
+    results = {run.key: result for octave in REACH for run in plan.at(octave)}
+    (equal,) = calibrate.judged(plan, results)["false_winners"]
+    assert sorted(round(row["rate"], 3) for row in equal["rates"]) == [0.1, 0.2]
+    assert equal["share"] > 0.4
+    assert equal["at_one_rate"]["share"] < 0.07
+
+
 def test_a_limit_that_is_missed_is_said():
     share = {"studies": 80, "share": 0.1, "low": 0.08, "high": 0.12}
     good = {"entries": 2, **share, "share": 0.04, "high": 0.06}
@@ -182,3 +200,4 @@ def test_the_command_prints_both_tables(trained, capsys):
     assert all(len(line) <= 80 for line in shown.splitlines())
     assert "false winners (95% interval)" in shown
     assert "3.0, planted" in shown
+    assert "Rates chosen: " in shown

@@ -21,7 +21,7 @@ def calibrate(
     entries: Annotated[
         list[int] | None, typer.Option(help="Equal entries in a study; repeat. 2 and 13 by default.", min=2)
     ] = None,
-    studies: Annotated[int, typer.Option(help="Studies of each kind.", min=1)] = 800,
+    studies: Annotated[int, typer.Option(help="Studies of each kind.", min=1)] = 2000,
     runs: Annotated[int, typer.Option(help="Runs trained at each rate, from which studies are drawn.", min=1)] = 400,
     seed: Annotated[int, typer.Option(help="Of the drawing.", min=0)] = 0,
     steps: Annotated[int | None, typer.Option(help="Updates of every run; the task's own by default.")] = None,
@@ -40,7 +40,7 @@ def calibrate(
 
     Example: ratewise calibrate digits
 
-    Example: ratewise calibrate wine --entries 2 --studies 2000 --check
+    Example: ratewise calibrate wine --entries 2 --studies 5000 --check
     """
     from ratewise.cli import screens
     from ratewise.lab.calibrate import calibrated, missed
@@ -66,19 +66,24 @@ def calibrate(
 def text(found: dict[str, Any]) -> str:
     """A calibration as lines of at most 80 characters."""
     lines = [f"{found['strategy']} on {found['task']}, {found['steps']} updates: equals compared with equals", ""]
-    lines += ["entries  seeds  false winners (95% interval)      by best fresh mean"]
+    lines += ["entries  seeds  false winners (95% interval)   at one rate   by best fresh mean"]
     for row in found["false_winners"]:
         wrong = row["if_the_best_fresh_mean_were_the_reference"]["share"]
-        lines += [f"{row['entries']:7}  {row['fresh_seeds']:5}  {_share(row)}          {wrong:17.1%}"]
+        head = f"{row['entries']:7}  {row['fresh_seeds']:5}  {_share(row):27}"
+        lines += [f"{head}  {row['at_one_rate']['share']:12.1%}  {wrong:19.1%}"]
     lines += ["", "rivals   seeds  gap, in deviations           found (95% interval)"]
     for row in found["power"]:
         gap = f"{row['deviations']:.1f}, {row['kind']}"
         lines += [f"{row['rivals']:6}  {row['fresh_seeds']:6}  {gap:27}  {_share(row)}"]
-    note = (
-        "The last column of the first table is what would come of taking the entry with the best fresh mean as the "
-        "reference: the reason why the reference is chosen by tuning score, before any fresh seed is run."
+    rates = ", ".join(f"{row['rate']:.3g} ({row['chosen']:.0%})" for row in found["false_winners"][-1]["rates"])
+    notes = (
+        found["drawn"],
+        f"Rates chosen: {rates}. Between entries that chose different rates the difference is real; 'at one rate' is "
+        "what remains if all have the rate that most of them chose.",
+        "'By best fresh mean' is what would come of taking the entry with the best fresh mean as the reference: the "
+        "reason why the reference is chosen by tuning score, before any fresh seed is run.",
     )
-    return "\n".join([*lines, "", fill(found["drawn"], 80), "", fill(note, 80)])
+    return "\n".join([*lines, *(f"\n{fill(note, 80)}" for note in notes)])
 
 
 def _share(row: dict[str, Any]) -> str:

@@ -99,7 +99,7 @@ class PoolPlan(Plan):
 
     runs: int = 400
     designs: tuple[Design, ...] = ()
-    studies: int = 800
+    studies: int = 2000
     seed: int = 0
 
     def at(self, octave: int) -> list[Run]:
@@ -235,7 +235,7 @@ def calibrated(
     store: str | Path = DEFAULT_STORE,
     *,
     entries: Sequence[int] = (2, 13),
-    studies: int = 800,
+    studies: int = 2000,
     runs: int = 400,
     seed: int = 0,
     engine: str = "population",
@@ -348,7 +348,11 @@ def _share(count: int, total: int) -> dict[str, Any]:
 
 
 def _false_winners(pool: PoolPlan, losses: Losses, studies: Studies, design: Design) -> dict[str, Any]:
-    """Studies in which an equal entry is called better or worse; also with the reference that is wrong to take."""
+    """Studies in which an equal entry is called better or worse, with what explains them.
+
+    Where tuning cannot tell neighbouring rates apart, equal entries end at different rates, and the difference that is
+    found between them is real: ``at_one_rate`` is what remains if all had the rate that most of them chose.
+    """
 
     def count(found: list[list[str]]) -> dict[str, Any]:
         return _share(sum("better" in row or "worse" in row for row in found), len(found))
@@ -359,6 +363,9 @@ def _false_winners(pool: PoolPlan, losses: Losses, studies: Studies, design: Des
     flat = [verdict for row in found for verdict in row if verdict != "reference"]
     centre = pool.centres[pool.strategies[0].name]
     rows, counts = np.unique(studies.chosen, return_counts=True)
+    usual = int(rows[counts.argmax()])
+    scores = losses.valid[usual][studies.seeds[..., : design.tuning_seeds]].mean(axis=-1)
+    together = replace(studies, chosen=np.full_like(studies.chosen, usual), scores=scores)
     return {
         "entries": design.entries,
         "fresh_seeds": design.fresh_seeds,
@@ -368,6 +375,7 @@ def _false_winners(pool: PoolPlan, losses: Losses, studies: Studies, design: Des
         ],
         **count(found),
         "ties": flat.count("tie") / len(flat),
+        "at_one_rate": count(verdicts(losses, together, design, pool.budget.delta)),
         "if_the_best_fresh_mean_were_the_reference": count(best),
     }
 
