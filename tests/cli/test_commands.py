@@ -116,7 +116,7 @@ def test_the_code_that_compare_prints_trains(typed):
 def test_compare_as_json_is_one_object_on_stdout(typed):
     _, out, _ = typed("compare", "wine", "-s", "cosine", "-s", "mine=Linear(0.1, 0.0).warmup(5)", *QUICK, "--json")
     found = json.loads(out)
-    assert [row["name"] for row in found["strategies"]] == ["cosine", "mine"]
+    assert [row["name"] for row in found["strategies"]] == ["cosine", "mine", "adamw"]
     assert (
         found["strategies"][1]["spec"].endswith("Linear(0.1, 0.0, 25)") or "Linear(" in found["strategies"][1]["spec"]
     )

@@ -31,7 +31,7 @@ def test_the_task_file_of_the_readme_can_be_compared(tmp_path, monkeypatch, caps
     mine = "mine=Cosine(0.1, 0.001).warmup(20)"
     assert run(["compare", "my_task.py:task", "-s", "cosine", "-s", "one_cycle", "-s", mine, *quick]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in found["strategies"]] == ["cosine", "one_cycle", "mine"]
+    assert [row["name"] for row in found["strategies"]] == ["cosine", "one_cycle", "mine", "adamw"]
     assert all(row["test"]["mean"] > 0.8 for row in found["strategies"])
     assert len(block.splitlines()) <= 20
 
