@@ -256,7 +256,7 @@ def test_held_out_examples_are_measured_in_parts(task, engine, monkeypatch):
     assert Engine(task)._measured(params, inputs, targets) == pytest.approx(whole, rel=1e-6)
     (loss, metric), (output,) = whole[0], jax.vmap(engine._model.apply, (0, None))(params, inputs)
     assert float(loss) == pytest.approx(float(-jax.nn.log_softmax(output)[np.arange(48), targets].mean()), rel=1e-6)
-    assert float(metric) == pytest.approx((np.argmax(output, -1) == targets).mean(), rel=1e-6)
+    assert float(metric) == pytest.approx((np.argmax(np.asarray(output), -1) == targets).mean(), rel=1e-6)
     less = np.asarray(engine._measured(params, inputs[1:], targets[1:]))
     assert Engine(task)._measured(params, inputs[1:], targets[1:]) == pytest.approx(less, rel=1e-6)
 
