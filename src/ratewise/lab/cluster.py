@@ -70,7 +70,7 @@ class Cluster:
 
 _PER_GPU = 2
 """Cohorts that share a GPU."""
-_ONE_THREAD = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+_ONE_THREAD = {"env_vars": {"OMP_NUM_THREADS": "1", "NPROC": "1"}}  # NPROC is what XLA reads
 
 
 @contextmanager

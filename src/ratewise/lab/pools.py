@@ -65,7 +65,10 @@ class _Processes:
 
         if self._executor is None:
             self._executor = ProcessPoolExecutor(
-                self.slots, env={"OMP_NUM_THREADS": "1"}, initializer=start_worker, initargs=(os.getpid(),)
+                self.slots,
+                env={"OMP_NUM_THREADS": "1", "NPROC": "1"},
+                initializer=start_worker,
+                initargs=(os.getpid(),),
             )
         self._begun[self._executor.submit(execute, cohort)] = name, cohort, tries
 
