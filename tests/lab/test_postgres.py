@@ -1,6 +1,5 @@
 """The store on a real PostgreSQL server, which these tests start, kill and start again."""
 
-import os
 import subprocess
 import sys
 import time
@@ -8,44 +7,10 @@ import time
 import optuna
 import pytest
 from lab.servers import program
+from lab.stored import RESULT, keys, pairs, read, run_of, started, written
 
 from ratewise.errors import StoreError
-from ratewise.lab.runs import Run
 from ratewise.lab.store import Store
-
-RESULT = {"loss": 0.5, "metric": 0.9, "first": 2.3, "diverged": None, "curve": {"updates": [0.5], "loss": [2.3]}}
-
-
-def run_of(seed):
-    return Run("0" * 16, "fixed", "sgd(lr=Constant(0.1))", 0.1, seed, "tune", 50, "population")
-
-
-def keys(seeds):
-    return {run_of(seed).key for seed in seeds}
-
-
-def pairs(seeds):
-    return [(run_of(seed), RESULT) for seed in seeds]
-
-
-def written(url, *cohorts):
-    with Store(url, write=True) as store:
-        store.open_study("study")
-        for seeds in cohorts:
-            store.add(pairs(seeds))
-
-
-def read(url):
-    with Store(url) as store:
-        store.open_study("study")
-        return store.results()
-
-
-def child(code, url):
-    """Start a program in which ``written``, ``pairs`` and ``Store`` are there."""
-    begin = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); from test_postgres import *\n"
-    command = [sys.executable, "-c", begin + code, url]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_an_empty_database_holds_nothing_yet_and_is_left_empty(server, url):
@@ -75,7 +40,7 @@ def test_cohorts_and_plans_come_back_and_optunas_tools_show_them(url):
 
 
 def test_two_programs_make_and_fill_one_database_at_once_and_keep_each_run_once(url):
-    programs = [child("[written(sys.argv[1], range(i, i + 8)) for i in range(0, 24, 4)]", url) for _ in range(2)]
+    programs = [started("[written(sys.argv[1], range(i, i + 8)) for i in range(0, 24, 4)]", url) for _ in range(2)]
     for each in programs:
         error = each.communicate(timeout=60)[1]
         assert each.returncode == 0, error
@@ -87,14 +52,14 @@ def test_two_programs_make_and_fill_one_database_at_once_and_keep_each_run_once(
 
 def test_a_program_that_is_killed_while_it_commits_leaves_whole_cohorts_and_no_claim(url):
     code = """
-store = Store(sys.argv[1], write=True).__enter__()
-store.open_study("study")
-print(store.claim("a"), flush=True)
-for i in range(0, 10000, 20):
-    store.add(pairs(range(i, i + 20)))
-    print(i, flush=True)
-"""
-    writer = child(code, url)
+        store = Store(sys.argv[1], write=True).__enter__()
+        store.open_study("study")
+        print(store.claim("a"), flush=True)
+        for i in range(0, 10000, 20):
+            store.add(pairs(range(i, i + 20)))
+            print(i, flush=True)
+    """
+    writer = started(code, url)
     with Store(url, write=True) as store:
         store.open_study("study")
         assert writer.stdout.readline() == "True\n"
@@ -122,25 +87,26 @@ for i in range(0, 10000, 20):
 
 
 BAD_ROWS = {
-    "not JSON": "update # set value_json = '{\"loss\": 0.' where key = 'result' and trial_id = 3",
-    "wrong types": "update # set value_json = '[1]' where key = 'result' and trial_id = 3",
-    "null": "update # set value_json = null where key = 'run' and trial_id = 3",
-    "missing keys": "delete from # where key = 'result' and trial_id = 3",
-    "nothing left": "delete from # where trial_id = 3",
+    "not JSON": "update # set value_json = '{\"loss\": 0.' where key = 'result'",
+    "wrong types": "update # set value_json = '[1]' where key = 'result'",
+    "null": "update # set value_json = null where key = 'run'",
+    "missing keys": "delete from # where key = 'result'",
+    "nothing left": "delete from # where true",
 }
 
 
 def test_a_damaged_row_is_named_and_its_run_counts_as_not_done(url):
-    for kind, command in BAD_ROWS.items():
-        with Store(url, write=True) as store:
+    with Store(url, write=True) as store:
+        for kind, command in BAD_ROWS.items():
             store.open_study(kind)
-            for seeds in ([0, 1], [2, 3]):
-                store.add(pairs(seeds))
+            store.add(pairs([0, 1]))
+            store.add(pairs([2, 3]))
             with store._kept.storage.engine.begin() as connection:
-                third = connection.exec_driver_sql("select max(trial_id) - 1 from trials").scalar()
-                changed = command.replace("#", "trial_user_attributes").replace("= 3", f"= {third}")
+                last = connection.exec_driver_sql("select max(trial_id) from trials").scalar()
+                changed = command.replace("#", "trial_user_attributes") + f" and trial_id = {last - 1}"
                 connection.exec_driver_sql(changed)
-        with Store(url, write=True) as store:
+    with Store(url, write=True) as store:
+        for kind in BAD_ROWS:
             store.open_study(kind)
             assert set(store.results()) == keys([0, 1, 3]), kind
             (told,) = store.damage()
