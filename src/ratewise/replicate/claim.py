@@ -243,12 +243,17 @@ def _compared(
     return [
         Gate(
             f"{name} {wanted} {other}{f' on {where}' if where else ''}",
-            f"{d.mean / scale:+.0%} ({d.low / scale:+.0%} to {d.high / scale:+.0%}), p = {d.adjusted:.2g}, "
+            f"{_percent(d.mean / scale)} ({_percent(d.low / scale)} to {_percent(d.high / scale)}), "
+            f"p = {d.adjusted:.2g}, "
             f"{round(d.wins * len(reference))} of {len(reference)} {of}: {d.verdict}",
             seen.get(d.verdict, False),
         )
         for name, d in zip(losses, found, strict=True)
     ]
+
+
+def _percent(x: float) -> str:
+    return f"{x:+.0%}" if abs(x) >= 0.1 else f"{x:+.1%}" if abs(x) >= 0.01 else f"{x:+.2%}"
 
 
 def share(what: str, hits: int, of: int, above: float = 0.5) -> Gate:

@@ -21,6 +21,9 @@ the paired difference lies within 5% of the loss, else *better* or *worse* by th
 Holm for the number of rivals, else *unresolved*. A claim *holds* if all its gates are seen, *does not hold here* if one
 is contradicted, and is *unresolved* otherwise.
 
+Some settings come from pilots, with other code, that had shown the effect: the digits with wrong labels, the noisy
+regression, the field of nineteen schedules. What a pilot did not see is measured again as well.
+
 *Here* means: small models on small data, on two processor cores. A claim that does not hold here may hold elsewhere,
 and the other way round."""
 

@@ -6,6 +6,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
 from ratewise.errors import LabError, UnknownName, nearest
 from ratewise.replicate.bench import Bench
 from ratewise.replicate.claim import CLAIMS, Claim, as_dict, verdict
@@ -82,7 +84,8 @@ def merged(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, A
 
 def _measured(claim: Claim, bench: Bench) -> dict[str, Any]:
     started, before = time.perf_counter(), bench.updates
-    evidence = claim.measure(bench)
+    with threadpool_limits(1):  # matrices are small: threads that wait for each other cost more than they bring
+        evidence = claim.measure(bench)
     return {
         **{key: getattr(claim, key) for key in ("name", "sentence", "source", "setting")},
         "gates": as_dict(evidence.gates),
