@@ -194,8 +194,8 @@ def test_what_would_change_the_verdict_is_said():
     assert found["changes"] == [
         f"More fresh seeds for adamw: about {needed} instead of 7 should settle it.",
         "A longer run than 50 updates: in the last tenth the loss still fell for cosine (20%).",
-        "With the best checkpoint of each run instead of its end, adamw has the lowest mean test loss "
-        "(0.5; cosine has 1.01).",
+        "The best checkpoint of each run instead of its end: adamw then has the lowest mean test loss (0.5), not "
+        "cosine (1.01).",
         "A larger batch than 16: gradients are then less noisy, and what cosine gains by letting its rate fall, over "
         "fixed, may shrink.",
     ]

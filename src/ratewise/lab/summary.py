@@ -317,9 +317,10 @@ def _valid_for(plan: Plan) -> str:
     for strategy in plan.strategies:
         decays.setdefault(_shown(strategy.weight_decay) or "the optimizer's own", []).append(strategy.name)
     shown = [f"{decay} ({_names(names)})" if len(decays) > 1 else decay for decay, names in decays.items()]
-    search = f"its own best of {budget.rates} rates (factor 2, {budget.tuning_seeds} tuning seeds)"
+    tuned = f"{budget.tuning_seeds} tuning seed{'s' if budget.tuning_seeds > 1 else ''}"
+    search = f"its own best of {budget.rates} rates (factor 2, {tuned})"
     if budget.race:
-        search = f"its own best rate (factor 2, {budget.tuning_seeds} tuning seeds) in a race"
+        search = f"its own best rate (factor 2, {tuned}) in a race"
     return (
         f"Valid for this model and data, a horizon of {steps} updates ({steps * size / plan.facts['examples']:.3g} "
         f"epochs), batches of {size}, and weight decay {_names(shown)}; each strategy at {search}, final test loss on "
@@ -338,10 +339,11 @@ def _changes(
     found = [*_more_seeds(plan, rows), *_other_rates(close), *_longer(plan, close, fresh)]
     saved = [row for row in rows if row["best"]["n"] == len(row["losses"]) > 0]
     first = min(saved, key=lambda row: row["best"]["mean"], default=chosen)
-    if first is not chosen and chosen in saved and first["best"]["mean"] < chosen["best"]["mean"]:
+    ended = min(saved, key=lambda row: row["test"]["loss"]["mean"] or math.inf, default=chosen)
+    if first is not ended:
         found.append(
-            f"With the best checkpoint of each run instead of its end, {first['name']} has the lowest mean test loss "
-            f"({first['best']['mean']:.4g}; {recommended} has {chosen['best']['mean']:.4g})."
+            f"The best checkpoint of each run instead of its end: {first['name']} then has the lowest mean test loss "
+            f"({first['best']['mean']:.4g}), not {ended['name']} ({ended['best']['mean']:.4g})."
         )
     ruled = {strategy.name for strategy in plan.strategies if isinstance(strategy.lr, Ruled)}
     same = [row for row in rows if row["optimizer"] == chosen["optimizer"] and row["name"] not in ruled]
@@ -404,6 +406,8 @@ def _command(plan: Plan) -> str | None:
     usual = asdict(Budget())
     for name, value in asdict(plan.budget).items():
         if value != usual[name]:
+            if name == "slides":
+                return None  # it has no option
             option = f"--{name.replace('_', '-')}"
             parts += [option] if value is True else [option, str(value)]
     if not any(map(is_control, plan.strategies)):
