@@ -29,6 +29,12 @@ from ratewise.torch.population import mapped, unfit
 ROOM = 2**30
 """Bytes for a cohort on a CPU; on a GPU it is a quarter of its memory."""
 
+CACHE = 2**23
+"""Bytes of activations that a CPU handles best at once."""
+
+_TRIED = 0.5
+"""The rate of the update that is checked: neither lost in rounding nor 1, at which nothing has to be scaled."""
+
 _COPIES = 6
 """A parameter's value, gradient, copy from before the update, and up to three moments."""
 
@@ -67,11 +73,11 @@ class Engine(engine.Engine):
         with torch.random.fork_rng(devices=[]), one_thread():
             kinds = [_kind(member.strategy) for member in members]
             alone = self._unfit(members, kinds)
-            first = {key: i for i, key in reversed(list(enumerate(zip(kinds, (m.seed for m in members), strict=True))))}
-            seat = {kind: i for i, kind in reversed(list(enumerate(kinds)))}
+            seat = {kind: i for i, kind in enumerate(dict.fromkeys(kinds))}
+            place = {seed: i for i, seed in enumerate(dict.fromkeys(member.seed for member in members))}
             order = sorted(
                 (i for i in range(len(members)) if i not in alone),
-                key=lambda i: (seat[kinds[i]], first[kinds[i], members[i].seed], i),
+                key=lambda i: (seat[kinds[i]], place[members[i].seed], i),
             )
             found: dict[int, Outcome] = {}
             room = self.room() if order else 1
@@ -112,7 +118,7 @@ class Engine(engine.Engine):
             model.to(self._device)
         base, names = models[seeds[0]]
         table = np.array([member.strategy.lr.values(0, steps) for member in members])
-        self._check(members, kinds, table)
+        self._check(members, kinds)
         rows = _alike(range(len(members)), [*zip(kinds, (m.seed for m in members), table[:, 0], strict=True)])
         lockstep = Lockstep(
             base, self._loss, [models[members[row[0]].seed][0] for row in rows], [kinds[row[0]] for row in rows],
@@ -159,7 +165,7 @@ class Engine(engine.Engine):
         _, example = self._footprint
         for split in rows[0][0].held:
             inputs, targets = (part.to(self._device) for part in self._data[split])
-            at_once = max(1, self._memory // 4 // max(1, example * len(inputs)))
+            at_once = self._at_once // (example * len(inputs))
             losses, metrics = lockstep.measure(inputs, targets, self._metric == "accuracy", at_once)
             for row, loss, metric in zip(rows, losses.tolist(), metrics.tolist(), strict=True):
                 for run in row:
@@ -169,14 +175,13 @@ class Engine(engine.Engine):
 
     # -- is it the same? -------------------------------------------------------------------------------------
 
-    def _check(self, members: Sequence[Any], kinds: Sequence[Any], table: NDArray[np.float64]) -> None:
-        """Make one update of a member of every kind at its highest rate, in lockstep and one by one.
+    def _check(self, members: Sequence[Any], kinds: Sequence[Any]) -> None:
+        """Make one update of a member of every kind at a middling rate, in lockstep and one by one.
 
         Raises:
             ArithmeticError: They differ.
         """
         chosen = list({kind: i for i, kind in enumerate(kinds)}.values())  # the last of each, often of another seed
-        tops = table[chosen].max(axis=1)
         models = [self._start(members[i].seed) for i in chosen]
         for model, _ in models:
             model.to(self._device).train()
@@ -190,10 +195,10 @@ class Engine(engine.Engine):
             lockstep.rest[name] = torch.from_numpy(key).to(self._device)
         batch = next(self._lockstep_batches(seeds, members[0].steps))
         gradients, losses = lockstep.gradients(*batch)
-        lockstep.move(gradients, torch.tensor(tops, device=self._device))
+        lockstep.move(gradients, torch.full((len(chosen),), _TRIED, dtype=torch.float64, device=self._device))
         for k, (i, (model, _)) in enumerate(zip(chosen, models, strict=True)):
             before = {name: p.detach().clone() for name, p in model.named_parameters()}
-            strategy = replace(members[i].strategy, lr=Constant(float(tops[k])))
+            strategy = replace(members[i].strategy, lr=Constant(_TRIED))
             optimizer, _ = strategy.torch(model.parameters(), members[i].steps)
             write_keys(model, names, seeds[k], 0)
             loss = self._backward(model, optimizer, *(part[k] for part in batch)).detach()
@@ -215,6 +220,11 @@ class Engine(engine.Engine):
             return ROOM
         total: int = torch.cuda.get_device_properties(0).total_memory
         return total // 4
+
+    @property
+    def _at_once(self) -> int:
+        """Bytes of activations while measuring: more than stay in a CPU's cache make it slower."""
+        return CACHE if self._device.type == "cpu" else self._memory // 4
 
     @cached_property
     def _footprint(self) -> tuple[int, int]:
@@ -308,15 +318,16 @@ def _compare(
     largest = max(float(g.abs().max()) for g in gradients.values())
     told = {name: g.abs() > 1e-4 * largest for name, g in gradients.items()}
     buffers = dict(model.named_buffers())
-    for what, pairs, allowed in (
-        ("a loss", [(mine, loss)], 1e-4),
-        ("a gradient", [(gradients[name], alone[name]) for name in alone], 1e-4),
-        ("a move", [((row[0][n] - before[n])[told[n]], moved[n][told[n]]) for n in alone], 1e-3),
-        ("a buffer", [(row[1][name], buffers[name]) for name in buffers], 1e-3),
+    rounding = 4 * torch.finfo(loss.dtype).eps * math.hypot(*(float(p.double().norm()) for p in before.values()))
+    for what, pairs, allowed, floor in (
+        ("a loss", [(mine, loss)], 1e-4, 0.0),
+        ("a gradient", [(gradients[name], alone[name]) for name in alone], 1e-4, 0.0),
+        ("a move", [((row[0][n] - before[n])[told[n]], moved[n][told[n]]) for n in alone], 1e-3, rounding),
+        ("a buffer", [(row[1][name], buffers[name]) for name in buffers], 1e-3, 0.0),
     ):
         off = math.hypot(*(float((a.double() - b.double()).norm()) for a, b in pairs))
         size = math.hypot(*(float(b.double().norm()) for _, b in pairs))
-        if not off <= allowed * size + 1e-12:
+        if not off <= allowed * size + floor + 1e-12:
             raise ArithmeticError(f"{what} of the first update differs by {off / max(size, 1e-300):.2g} of its size")
 
 

@@ -5,6 +5,7 @@ in everything but the model: the stacked tensors have a row for each run, and an
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -90,7 +91,7 @@ class Lockstep:
             inputs: Of shape ``(examples, ...)``, the same for all.
             targets: Likewise.
             accuracy: Whether the metric is the share of right classes; else it is the loss.
-            at_once: How many rows fit into the memory together.
+            at_once: How many rows to measure together; one alone is not mapped.
         """
 
         def one(parameters: dict[str, Tensor], rest: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -100,12 +101,14 @@ class Lockstep:
 
         self._model.eval()
         try:
-            losses, metrics = vmap(one, chunk_size=at_once)(self.parameters, self.rest)
-        except RuntimeError:  # recurrent layers can be mapped with gradients only
+            if at_once > 1:
+                with suppress(RuntimeError):  # recurrent layers can be mapped with gradients only
+                    losses, metrics = vmap(one, chunk_size=at_once)(self.parameters, self.rest)
+                    return losses, metrics
             found = [one(*self.row(k)) for k in range(len(next(iter(self.parameters.values()))))]
-            losses, metrics = (torch.stack(column) for column in zip(*found, strict=True))
         finally:
             self._model.train()
+        losses, metrics = (torch.stack(column) for column in zip(*found, strict=True))
         return losses, metrics
 
     def row(self, k: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
