@@ -283,7 +283,7 @@ def stdlib_transformer() -> Task:
         keras_model=partial(_build, "keras", "decoder", len(_ALPHABET), CONTEXT, 32, 2),
         jax_model=partial(_build, "optax", "decoder", len(_ALPHABET), CONTEXT, 32, 2),
         steps=300,
-        character="short, high rates fail",
+        character="short",
         description="the next character at each of 12 places in the standard library's own source, by attention: "
         "far from convergence at the end, the best rate of SGD lies near divergence",
     )
