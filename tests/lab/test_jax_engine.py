@@ -261,10 +261,15 @@ def test_held_out_examples_are_measured_in_parts(task, engine, monkeypatch):
     assert Engine(task)._measured(params, inputs[1:], targets[1:]) == pytest.approx(less, rel=1e-6)
 
 
-def test_the_room_is_smaller_for_a_larger_model(task):
-    small = Engine(task).room()
-    large = Engine(replace(task, jax_model=lambda: mlp(13, 4096, 3))).room()
-    assert 1 <= large < small / 10
+def test_memory_bounds_how_many_runs_stand_side_by_side(task, monkeypatch):
+    assert Engine(task).room() > 1000
+    small = Engine(replace(task, streamed=True)).room()
+    assert small > 1000
+    large = Engine(replace(task, streamed=True, jax_model=lambda: mlp(13, 4096, 3)))
+    assert 1 <= large.room() < small / 10
+    monkeypatch.setattr("ratewise.optax.engine.MEMORY", 2**20)
+    tight = Engine(replace(task, jax_model=lambda: mlp(13, 4096, 3)))
+    assert tight._lanes(5) == 1
 
 
 class Batched(flax.Module):

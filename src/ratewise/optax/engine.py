@@ -162,11 +162,17 @@ class Engine:
             )
 
     def room(self) -> int:
-        """How many runs a cohort may have: what an update and a measurement of one need, into the memory there is."""
-        return self._room
+        """How many runs a cohort may have: any number where few of them stand side by side, else what memory holds."""
+        return 2**20 if self._few else self._largest
 
     @cached_property
-    def _room(self) -> int:
+    def _few(self) -> bool:
+        """Whether few runs at a time are best. A loader's batches are made once for all, so there all of them are."""
+        return jax.default_backend() == "cpu" and not self._task.streamed
+
+    @cached_property
+    def _largest(self) -> int:
+        """How many runs fit into memory: what an update and a measurement of one need, into what there is."""
         inputs, targets = self._batch()
         params = self._initial(0)
         update = jax.make_jaxpr(jax.value_and_grad(self._value))(params, inputs, targets)
@@ -198,10 +204,9 @@ class Engine:
         return [found[i] for i in range(len(members))]
 
     def _lanes(self, members: int) -> int:
-        """How many runs stand side by side. A loader's batches are made once for all, so there all of them do."""
-        few = jax.default_backend() == "cpu" and not self._task.streamed
-        wanted = LANES if few else 1 << (members - 1).bit_length()
-        return min(wanted, 1 << (self._room.bit_length() - 1))
+        """How many runs stand side by side, so that few sizes are compiled."""
+        wanted = LANES if self._few else 1 << (members - 1).bit_length()
+        return min(wanted, 1 << (self._largest.bit_length() - 1))
 
     def _program(self, kind: Any) -> "_Program":
         if kind not in self._programs:
