@@ -159,6 +159,7 @@ def planned(
         "metric": task.metric,
         "batch_size": task.batch_size,
         "examples": len(task.splits["train"][0]),
+        "reference": task.reference,
     }
     plan = Plan(
         task.name, examined(task, engine), budget.steps or task.steps, tuple(chosen), budget, engine, facts, cohort
