@@ -74,8 +74,9 @@ def run(arguments: list[str]) -> int:
             raise
         return _complain(str(MissingDependency(missing, _EXTRAS[missing], f"this command needs {missing}")), 1)
     except (KeyboardInterrupt, typer.Abort):
-        kept = " Finished runs are kept: the same command goes on where it stood." if arguments[:1] in (["compare"], ["calibrate"]) else ""
-        return _complain(f"interrupted.{kept}", 1)
+        kept = arguments[:1] in (["compare"], ["calibrate"])
+        more = " Finished runs are kept: the same command goes on where it stood." if kept else ""
+        return _complain(f"interrupted.{more}", 1)
     except BrokenPipeError:  # `ratewise list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -45,7 +45,7 @@ def inventory() -> dict[str, Any]:
         {"name": s.name, "optimizer": s.optimizer, "spec": repr(s.lr), "what": s.card.what if s.card else ""}
         for s in CATALOGUE.values()
     ]
-    tasks = [{"name": name, "what": _first_line(make)} for name, make in made.items()]
+    tasks = [{"name": name, "character": make().character, "what": _first_line(make)} for name, make in made.items()]
     recipes = [{"name": name, "what": _first_line(recipe)} for name, recipe in RECIPES.items()]
     return {"strategies": entries, "tasks": tasks, "recipes": recipes}
 
@@ -63,11 +63,11 @@ def show_inventory(found: dict[str, Any]) -> None:
         ("recipes", 'ratewise show "NAME(...)"'),
     ):
         table = Table(title=f"{title}  ({hint})", title_justify="left", box=None, show_header=False, pad_edge=False)
-        for column in ("name", *(["optimizer"] if title == "strategies" else []), "what"):
-            table.add_column(column, no_wrap=column != "what")
+        for column in found[title][0] if found[title] else ():
+            if column != "spec":
+                table.add_column(column, no_wrap=column != "what")
         for entry in found[title]:
-            optimizer = [entry["optimizer"]] if title == "strategies" else []
-            table.add_row(entry["name"], *optimizer, entry["what"])
+            table.add_row(*(text for column, text in entry.items() if column != "spec"))
         console.print(table)
         console.print()
 
@@ -106,7 +106,12 @@ def show_card(found: Strategy, steps: int) -> None:
     print(f"\nlr = {found.lr!r}\n\nover {steps} updates:\n\n{found.over(steps).lr.plot()}\n")
     print("import ratewise")
     print(f'optimizer, scheduler = ratewise.strategy("{found.name}").torch(model.parameters(), {steps})')
-    print(f'optimizer = ratewise.strategy("{found.name}").keras({steps})')
+    if isinstance(found.lr, Schedule) and found.optimizer in _IN_KERAS:
+        print(f'optimizer = ratewise.strategy("{found.name}").keras({steps})')
+
+
+_IN_KERAS = ("sgd", "adagrad", "adadelta", "rmsprop", "adam", "adamw", "adamax", "nadam")
+"""Optimizers that Keras has too."""
 
 
 def settled(schedule: Schedule, steps: int | None, err: Console) -> Schedule:
