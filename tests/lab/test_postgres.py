@@ -141,7 +141,7 @@ def test_a_server_that_is_killed_in_mid_study_is_one_line_and_loses_nothing(serv
 
 def test_a_missing_driver_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(StoreError, match=r'needs psycopg 3\. Run: pip install "psycopg\[binary\]"'):
+    with pytest.raises(StoreError, match=r'needs psycopg 3\. Run: pip install "ratewise\[postgres\]"'):
         Store("postgresql://me@nowhere/runs", write=True).__enter__()
 
 

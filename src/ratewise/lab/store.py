@@ -99,7 +99,7 @@ class Store:
             import psycopg  # noqa: F401
         except ImportError as error:
             raise StoreError(
-                f'store {self._shown}: PostgreSQL needs psycopg 3. Run: pip install "psycopg[binary]".'
+                f'store {self._shown}: PostgreSQL needs psycopg 3. Run: pip install "ratewise[postgres]".'
             ) from error
         from ratewise.lab import database
 
