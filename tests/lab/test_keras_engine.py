@@ -173,10 +173,7 @@ def test_both_engines_find_the_same_clear_losers_on_noisy_digits(tmp_path):
     """A constant rate keeps learning the noise, in either framework."""
     budget = Budget(rates=3, tuning_seeds=2, fresh_seeds=8)
     names = ["linear", "cosine", "fixed", "warmup"]
-    verdicts = {}
     for engine in ("population", "keras"):
         result = compare("digits", names, budget, tmp_path / engine, engine=engine, workers=2)
-        verdicts[engine] = {row["name"]: row["verdict"] for row in result["strategies"]}
-        assert result["reference"] in ("linear", "cosine")
-    for name in ("fixed", "warmup"):
-        assert verdicts["population"][name] == verdicts["keras"][name] == "worse"
+        losses = {row["name"]: row["test"]["loss"]["mean"] for row in result["strategies"]}
+        assert min(losses["fixed"], losses["warmup"]) > 1.05 * max(losses["linear"], losses["cosine"])
