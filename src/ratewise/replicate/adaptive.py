@@ -88,9 +88,9 @@ def adaptive_tuning(bench: Bench) -> Evidence:
     broad = {name: np.array([_sensitivity(row) for row in table]) for name, table in logs.items()}
     rivals = ("adagrad", "rmsprop", "adam")
     gates = lower(
-        {f"one {k} rate for all": regret[k] for k in rivals}, regret["fixed"], "one SGD rate for all", of="tasks"
+        {k: regret[k] for k in rivals}, regret["fixed"], "SGD", of="tasks", measure="regret of one rate for all tasks"
     )
-    gates += lower({f"{k}'s sensitivity": broad[k] for k in rivals}, broad["fixed"], "SGD's sensitivity", of="tasks")
+    gates += lower({k: broad[k] for k in rivals}, broad["fixed"], "SGD", of="tasks", measure="sensitivity")
     rows = [
         (k, ", ".join(number(2.0 ** (int(i) - 5)) for i in logs[k].argmin(axis=1)), mean(regret[k]), mean(broad[k]))
         for k in strategies

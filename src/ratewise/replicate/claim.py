@@ -168,6 +168,7 @@ def lower(
     where: str = "",
     delta: float = DELTA,
     of: str = "seeds",
+    measure: str = "loss",
 ) -> list[Gate]:
     """Gates on paired losses: each must be lower than another's, by the lab's own verdict, corrected for their number.
 
@@ -178,14 +179,15 @@ def lower(
         where: In which setting.
         delta: Below which part of the other's loss a difference counts as a tie, and so as not seen.
         of: What the pairs are.
+        measure: What is compared.
 
     Example:
         >>> good, bad = [1.0, 1.1, 0.9, 1.0, 1.2, 1.0], [1.5, 1.7, 1.4, 1.6, 1.8, 1.5]
         >>> lower({"a": good}, bad, "b")[0].measured
-        '-35% (-38% to -31%), p = 0.031, 6 of 6 seeds: better'
+        '-35% (-38% to -31%), p = 0.031, lower on 6 of 6 seeds: better'
     """
     return _compared(
-        "has a lower loss than", {"better": True, "unresolved": None}, losses, than, other, where, delta, of
+        f"has a lower {measure} than", {"better": True, "unresolved": None}, losses, than, other, where, delta, of
     )
 
 
@@ -245,7 +247,7 @@ def _compared(
             f"{name} {wanted} {other}{f' on {where}' if where else ''}",
             f"{_percent(d.mean / scale)} ({_percent(d.low / scale)} to {_percent(d.high / scale)}), "
             f"p = {d.adjusted:.2g}, "
-            f"{round(d.wins * len(reference))} of {len(reference)} {of}: {d.verdict}",
+            f"lower on {round(d.wins * len(reference))} of {len(reference)} {of}: {d.verdict}",
             seen.get(d.verdict, False),
         )
         for name, d in zip(losses, found, strict=True)

@@ -52,7 +52,9 @@ def cyclical_bounds(bench: Bench) -> Evidence:
         wanted = {key: (s, [tuned[key].rate * 2.0**i for i in range(-3, 4)]) for key, s in strategies.items()}
         runs = bench.runs(task, wanted, fresh_seeds(10), steps=steps)
         sensitivity = {key: run.learned.mean(axis=0) - run.learned[3] for key, run in runs.items()}
-        gates += lower({"cyclical": sensitivity["cyclical"]}, sensitivity["fixed"], "fixed", where=name)
+        gates += lower(
+            {"cyclical": sensitivity["cyclical"]}, sensitivity["fixed"], "fixed", where=name, measure="sensitivity"
+        )
         rows += [(name, key, number(tuned[key].rate), mean(value)) for key, value in sensitivity.items()]
         for key, run in runs.items():
             factors = [2.0**i for i in range(-3, 4)]
