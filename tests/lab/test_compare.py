@@ -3,12 +3,13 @@
 import json
 import math
 import os
-import random
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,6 +20,7 @@ from ratewise import Constant, Cosine, Custom, Linear, Strategy, Task, epochs
 from ratewise.errors import LabError, ScheduleError, StoreError, TaskError, UnknownName
 from ratewise.lab.compare import compare as compare_with_control, reported
 from ratewise.lab.plan import Budget
+from ratewise.lab.store import Store
 
 compare = partial(compare_with_control, control=False)
 SMALL = Budget(steps=40, rates=3, tuning_seeds=2, fresh_seeds=7)
@@ -182,7 +184,8 @@ def test_progress_counts_the_runs_of_this_plan_alone(store):
     other = Budget(steps=30, rates=3, tuning_seeds=1, fresh_seeds=6)
     compare("wine", ["adam", "linear"], other, store, workers=1, progress=lambda *counts: seen.append(counts))
     assert seen[0] == (0, 18)
-    assert seen[-1][0] == seen[-1][1] == len(seen)
+    assert seen[-1][0] == seen[-1][1] >= 18
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
 def test_a_study_whose_settings_are_lists_is_read_back(store):
@@ -258,38 +261,6 @@ COMMAND = (
 )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_comparison_killed_again_and_again_ends_as_an_undisturbed_one(tmp_path, workers):
-    rng = random.Random(workers)
-    undisturbed = compare(
-        "wine",
-        ["cosine", "fixed", "adam"],
-        Budget(steps=60, rates=3, tuning_seeds=2, fresh_seeds=7),
-        tmp_path / "a",
-        workers=1,
-    )
-    path = tmp_path / "b"
-    command = [sys.executable, "-c", COMMAND.format(store=str(path), workers=workers)]
-    killed = 0
-    for attempt in range(9):
-        size = path.stat().st_size if path.exists() else 0
-        process = subprocess.Popen(command, start_new_session=True)
-        goal = size + rng.randrange(5_000, 40_000)
-        while process.poll() is None and (not path.exists() or path.stat().st_size < goal) and attempt < 8:
-            time.sleep(0.002)
-        if process.poll() is None and attempt < 8:
-            os.killpg(process.pid, signal.SIGKILL)
-            killed += 1
-        if process.wait() == 0:
-            break
-    result = reported("wine", path)
-    assert killed >= 2
-    assert stable(result) == stable(undisturbed)
-    keys = [json.loads(line)["user_attrs"]["key"] for line in path.read_text().splitlines() if '"key"' in line]
-    assert len(keys) == len(set(keys)) == result["budget"]["runs"]
-
-
 def test_means_and_intervals_are_those_of_the_losses_shown(store):
     row = compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)["strategies"][0]
     losses = np.array(row["losses"])
@@ -350,3 +321,63 @@ def test_workers_end_when_the_program_they_work_for_is_killed(tmp_path):
     started = time.monotonic()
     process.communicate(timeout=30)  # returns when every process that holds the pipe has ended
     assert time.monotonic() - started < 10
+
+
+def test_a_limit_on_time_is_kept_and_gone_on_with(store):
+    """A plan is made to fit once; the same command goes on with it, and has nothing to do where all is done."""
+    budget = Budget(steps=30, rates=3, tuning_seeds=2, fresh_seeds=7)
+    first = compare(linear_task(), ["cosine", "fixed"], budget, store, workers=2, seconds=120)
+    assert first["finished"]
+    assert first["budget"]["limit"] > first["cost"]["updates"]
+    started = time.monotonic()
+    again = compare(linear_task(), ["cosine", "fixed"], budget, store, workers=2, seconds=120)
+    assert again == first
+    assert time.monotonic() - started < 60
+    assert "--budget 120" in first["provenance"]["command"]
+
+
+def test_too_little_time_is_refused_with_how_much_it_takes(store):
+    with pytest.raises(
+        LabError, match=r"too little time: 13 strategies of 100000 updates need at least [\d,]+ updates"
+    ):
+        compare(linear_task(), None, Budget(steps=100_000), store, workers=2, seconds=60)
+    with pytest.raises(LabError, match="time was over before"):
+        compare(linear_task(), ["cosine", "fixed"], SMALL, store, workers=2, seconds=0.01)
+
+
+def test_what_finished_beside_a_run_that_raises_is_kept(tmp_path):
+    """Seed 1003 raises on the test split's batches; everything before it stays in the store."""
+    torch.manual_seed(0)
+
+    class Moody(torch.nn.Linear):
+        def forward(self, x):
+            if torch.initial_seed() == 1003:
+                raise ArithmeticError("not on this seed")
+            return super().forward(x)
+
+    task = replace(linear_task(), model=lambda: Moody(4, 1))
+    with pytest.raises(TaskError, match="not on this seed"):
+        compare(task, ["cosine", "fixed"], SMALL, tmp_path / "a", workers=2, cohort=4, engine="one-by-one")
+    partial = reported(task.name, tmp_path / "a")
+    assert sum(row["runs"] for row in partial["strategies"]) >= 12
+
+
+def test_a_task_that_cannot_be_sent_says_what_to_do(store):
+    lock = threading.Lock()
+    task = replace(linear_task(), model=lambda: (lock, torch.nn.Linear(4, 1))[1])
+    with pytest.raises(TaskError, match=r"cannot be sent to worker processes .* workers=1"):
+        compare(task, ["cosine", "fixed"], SMALL, store, workers=2)
+
+
+def test_a_plan_of_another_version_is_one_sentence(store):
+    compare("wine", ["cosine", "fixed"], SMALL, store, workers=1)
+    with Store(store, write=True) as kept:
+        kept.open_study("wine")
+        plan = kept.plan()
+        kept.set_plan({**plan, "engine": "torch", "news": 1, "budget": {**plan["budget"], "more": 2}})
+    assert reported("wine", store)["finished"]  # an unknown field, and what the engine used to be called
+    with Store(store, write=True) as kept:
+        kept.open_study("wine")
+        kept.set_plan({**plan, "facts": {}})
+    with pytest.raises(StoreError, match="was made by another version of Ratewise"):
+        reported("wine", store)

@@ -68,9 +68,8 @@ def test_the_best_third_and_at_least_three_with_the_controls_reach_full_length()
     assert [rung.steps for rung in rungs] == [33, 100, 300]
     assert len(rungs[0].choices) == 13
     names = [s.name for s in plan.strategies]
-    assert set(rungs[1].choices) == {*names[:5], "linear", "cosine", "adamw"}
-    assert {*names[:3], "linear", "cosine", "adamw"} <= set(rungs[2].choices)
-    assert len(rungs[2].choices) == 7  # and the best of the rest in the middle of its run
+    assert set(rungs[1].choices) == {*names[:3], "linear", "cosine", "adamw"}
+    assert set(rungs[2].choices) == {*names[:3], "linear", "cosine", "adamw"}
     assert rungs[1].promoted["linear"] == "control"
     fresh = {s.name for s in plan.strategies if not plan.choice(s, results).dropped}
     assert fresh == set(rungs[2].choices)
@@ -138,10 +137,10 @@ def test_cohorts_do_not_depend_on_what_is_finished(race):
 @settings(max_examples=30, deadline=None)
 @given(
     limit=st.integers(30_000, 400_000), race=st.booleans(), best=st.floats(-12, 12),
-    steps=st.sampled_from([60, 200, 300]),
+    steps=st.sampled_from([50, 60, 200, 300]), count=st.sampled_from([6, 13]),
 )  # fmt: skip
-def test_a_limit_on_updates_is_kept_wherever_the_best_rates_lie(limit, race, best, steps):
-    plan = plan_of(*CLASSICAL[:6], steps=steps, race=race, updates=limit)
+def test_a_limit_on_updates_is_kept_wherever_the_best_rates_lie(limit, race, best, steps, count):
+    plan = plan_of(*CLASSICAL[:count], steps=steps, race=race, updates=limit)
     try:
         plan = fitted(plan)
     except LabError:

@@ -42,6 +42,7 @@ def compare(
     steps: Annotated[int | None, typer.Option(help="Updates of every run; the task's own by default.")] = None,
     rates: Annotated[int, typer.Option(help="Peak rates in each strategy's window, a factor of 2 apart.")] = 7,
     tuning_seeds: Annotated[int, typer.Option(help="Runs per rate.")] = 5,
+    slides: Annotated[int, typer.Option(help="How often a window may move while the best lies at its edge.")] = 8,
     fresh_seeds: Annotated[int, typer.Option(help="Runs at the chosen rate, on the test split.")] = 12,
     delta: Annotated[float, typer.Option(help="Smallest difference worth having, as a part of the loss.")] = 0.05,
     race: Annotated[
@@ -87,9 +88,13 @@ def compare(
     limit = seconds(budget) if budget is not None else None
     chosen = [screens.strategy_from(text) for text in strategy] if strategy else None
     given = Budget(
-        steps=steps, rates=rates, tuning_seeds=tuning_seeds, fresh_seeds=fresh_seeds, delta=delta, race=race,
-        updates=updates,
+        steps=steps, rates=rates, tuning_seeds=tuning_seeds, fresh_seeds=fresh_seeds, slides=slides, delta=delta,
+        race=race, updates=updates,
     )  # fmt: skip
+    if preview and limit is not None:
+        raise typer.BadParameter(
+            "--preview trains nothing, so it cannot know what fits into --budget. Give one of them."
+        )
     if preview:
         with redirect_stdout(sys.stderr):
             plan = fitted(planned(load(task), chosen, given, engine, cohort, control=control))
@@ -139,7 +144,7 @@ def _cost(plan: "Plan") -> str:
 
 
 def _show_preview(plan: "Plan", as_json: bool) -> None:
-    stages = [{"stage": name, "runs": runs, "updates": runs * steps} for name, runs, steps in plan.preview()]
+    stages = [{"stage": name, "runs": runs, "updates": updates} for name, runs, updates in plan.preview()]
     if as_json:
         total = {"runs": plan.least(), "updates": plan.least_updates(), "limit": plan.budget.updates}
         print(json.dumps({"strategies": [s.name for s in plan.strategies], "stages": stages, **total}, indent=2))

@@ -1,5 +1,7 @@
 """Where each strategy's window of rates starts: from the catalogue, from a bound, or from the finder."""
 
+import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +23,9 @@ ANCHORS = {
 """For an optimizer: a peak rate that was good on small networks, and under which schedule."""
 
 
-def centred(plan: Plan, task: Task, centre: str, before: Mapping[str, Any] | None) -> dict[str, Any]:
+def centred(
+    plan: Plan, task: Task, centre: str, before: Mapping[str, Any] | None, limit: float | None = None
+) -> dict[str, Any]:
     """Return the fields of a plan that say where its windows start.
 
     Args:
@@ -29,6 +33,7 @@ def centred(plan: Plan, task: Task, centre: str, before: Mapping[str, Any] | Non
         task: Its task.
         centre: One of ``CENTRES``.
         before: The plan that the study had before; what the finder found then is used again.
+        limit: Value of ``time.monotonic()`` after which no search is begun.
 
     Raises:
         UnknownName: There is no such way.
@@ -41,7 +46,7 @@ def centred(plan: Plan, task: Task, centre: str, before: Mapping[str, Any] | Non
     if centre == "transfer":
         moved = {s.name: rate for s in plan.strategies if (rate := _transferred(plan, s)) is not None}
         return {"centres_given": moved}
-    searches = _searches(plan, task, before)
+    searches = _searches(plan, task, before, math.inf if limit is None else limit)
     given = {}
     for strategy in plan.strategies:
         found = searches[_family(strategy)]
@@ -72,10 +77,11 @@ def _family(strategy: Strategy) -> str:
     return spec(strategy).partition("(")[0] + repr(sorted(strategy.settings_given().items(), key=str))
 
 
-def _searches(plan: Plan, task: Task, before: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+def _searches(plan: Plan, task: Task, before: Mapping[str, Any] | None, limit: float) -> dict[str, dict[str, Any]]:
     """For each optimizer with its settings, what the finder says of the first strategy that uses it."""
-    same = before is not None and (before["fingerprint"], before["steps"]) == (plan.fingerprint, plan.steps)
-    searches: dict[str, dict[str, Any]] = dict(before["facts"].get("finder", {})) if same and before else {}
+    searches: dict[str, dict[str, Any]] = {}
+    if before and all(before.get(name) == getattr(plan, name) for name in ("fingerprint", "steps", "engine")):
+        searches.update(before["facts"].get("finder", {}))
     names = {strategy.name for strategy in plan.strategies}
     engine = engine_of(task, "one-by-one" if plan.engine == "population" else plan.engine)
     if not hasattr(engine, "find"):
@@ -84,6 +90,10 @@ def _searches(plan: Plan, task: Task, before: Mapping[str, Any] | None) -> dict[
         family = _family(strategy)
         if family in searches and searches[family]["strategy"] in names:
             continue
+        if time.monotonic() >= limit:
+            raise LabError(
+                "compare: the time was over while the finder searched. Allow more, or use centre='transfer'."
+            )
         found = engine.find(strategy.over(plan.horizon), plan.horizon, task.batch_size)
         searches[family] = {
             "strategy": strategy.name, "suggestion": found.suggestion, "ceiling": found.ceiling,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ratewise.errors import LabError, MissingDependency, TaskError
@@ -119,7 +120,7 @@ def _portable(task: Task | str) -> Any:
 
 
 def _defines(module: Any, task: Task) -> bool:
-    return str(getattr(module, "__file__", "")) == task.reference.rpartition(":")[0]
+    return Path(getattr(module, "__file__", None) or "").resolve() == Path(task.reference.rpartition(":")[0])
 
 
 def _execute(task: Any, cohort: Cohort) -> list[dict[str, Any]]:

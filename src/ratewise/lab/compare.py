@@ -5,10 +5,11 @@ paired. The reference is the strategy with the best tuning score, fixed before a
 are tested against it on fresh seeds.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from ratewise.lab.summary import Result, summary
 from ratewise.lab.task import Task
 
 Progress = Callable[[int, int], None]
+_log = logging.getLogger("ratewise")
 POLL = 0.5
 """Seconds between two looks at a store in which other programs do the work that is left."""
 PILOT = 20
@@ -93,13 +95,33 @@ def compare(
     limit = None if seconds is None else started + seconds
     with Store(store, write=True) as kept, pool(workers, ray, mortal=limit is not None) as spread:
         kept.open_study(study or task.name)
-        plan = replace(plan, **centred(plan, task, centre, kept.plan()))
-        plan = fitted(plan if limit is None else _in_time(plan, task, spread, limit))
-        kept.set_plan(plan.to_dict())
+        before = kept.plan()
+        if seconds is not None:
+            plan = replace(plan, facts={**plan.facts, "seconds": seconds})
+        if (begun := _begun(plan, before)) is not None:
+            plan = begun
+        else:
+            plan = replace(plan, **centred(plan, task, centre, before, limit))
+            plan = fitted(plan if limit is None else _in_time(plan, task, spread, limit))
+            kept.set_plan(plan.to_dict())
         if announce is not None:
             announce(plan)
         carry_out(plan, task, kept, spread, progress, limit)
         return summary(plan, kept.results())
+
+
+def _begun(plan: Plan, before: Mapping[str, Any] | None) -> Plan | None:
+    """The plan that the study has, if it was made for the same comparison in the same time; None otherwise.
+
+    How much fits into a time is measured once: whoever goes on with a study goes on with its plan.
+    """
+    if before is None or "seconds" not in plan.facts:
+        return None
+    wanted, had = plan.to_dict(), dict(before)
+    asked = had["facts"].get("asked")
+    had["facts"] = {name: value for name, value in had["facts"].items() if name not in ("asked", "finder")}
+    had.update(budget=asked, centres_given=wanted["centres_given"])
+    return Plan.from_dict(before) if had == wanted else None
 
 
 def _check(workers: Any, cohort: Any, seconds: Any, study: str | None) -> None:
@@ -123,9 +145,15 @@ def reported(study: str, store: str | Path = DEFAULT_STORE) -> Result:
         plan = kept.plan()
         if plan is None:
             raise StoreError(
-                f"store {kept.location}: study {study!r} has no plan; it was not made by ratewise compare."
+                f"store {kept.location}: study {study!r} has no plan yet. Run `ratewise compare` first, or again."
             )
-        return summary(Plan.from_dict(plan), kept.results())
+        try:
+            return summary(Plan.from_dict(plan), kept.results())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                f"store {kept.location}: study {study!r} was made by another version of Ratewise "
+                f"({type(error).__name__}: {error})."
+            ) from error
 
 
 def planned(
@@ -143,12 +171,13 @@ def planned(
     if engine not in ENGINES:
         raise UnknownName(f"unknown engine {engine!r}.{nearest(engine, (*ENGINES, 'torch'))}")
     chosen = [named(s) if isinstance(s, str) else s for s in (strategies or DEFAULT)]
+    if control and not any(map(is_control, chosen)):
+        taken = any(strategy.name == CONTROL for strategy in chosen)
+        chosen.append(replace(CATALOGUE[CONTROL], name=f"{CONTROL}_control" if taken else CONTROL))
     names = [strategy.name for strategy in chosen]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise LabError(f"compare: strategy {twice[0]!r} is there twice. Give each its own name.")
-    if control and not any(map(is_control, chosen)):
-        chosen.append(replace(CATALOGUE[CONTROL], name=CONTROL if CONTROL not in names else f"{CONTROL}_control"))
     for optimizer in {strategy.optimizer for strategy in chosen} - {"sgd", "adagrad", "rmsprop", "adam", "adamw"}:
         adapter = ENGINES[engine][0].partition(".")[0]  # loads the framework, so only where it is needed
         known = import_module(f"ratewise.{adapter}").OPTIMIZERS
@@ -195,6 +224,7 @@ def carry_out(
         limit: Value of ``time.monotonic()`` at which to stop.
     """
     running: dict[str, Cohort] = {}
+    waited = False
     try:
         while unfinished := plan.cohorts(results := store.results(), task.reference or task):
             _tell(plan, results, progress)
@@ -213,6 +243,9 @@ def carry_out(
             if left <= 0:
                 return
             if not running:
+                if not waited:
+                    _log.warning("waiting for %d cohorts that another program trains", len(unfinished))
+                waited = True
                 time.sleep(min(POLL, left))
                 continue
             for name, found in spread.wait(None if limit is None else left):
@@ -236,11 +269,16 @@ def _in_time(plan: Plan, task: Task, spread: Pool, limit: float) -> Plan:
     by_name = {strategy.name: strategy for strategy in plan.strategies}
     steps = min(plan.steps, PILOT)
     members = [Member(plan.settled(by_name[r.strategy], r.rate, steps), r.seed, steps, r.phase) for r in runs]
-    spread.start("pilot", Cohort(task.reference or task, tuple(runs), tuple(members)))
-    finished = spread.wait(limit - time.monotonic())
-    if not finished:
-        raise LabError("compare: the time was over before the first updates were made. Allow more.")
-    spent = math.fsum(result["seconds"] for result in finished[0][1])
+    pilot = Cohort(task.reference or task, tuple(runs), tuple(members))
+    for turn in ("to load and compile", "to measure"):
+        for slot in range(spread.slots):
+            spread.start(f"pilot {slot} {turn}", pilot)
+        finished: list[Any] = []
+        while len(finished) < spread.slots:
+            finished += spread.wait(limit - time.monotonic())
+            if time.monotonic() >= limit:
+                raise LabError("compare: the time was over before the first updates were made. Allow more.")
+    spent = max(math.fsum(result["seconds"] for result in found) for _, found in finished)
     per_second = SAFETY * spread.slots * len(runs) * steps / max(spent, 1e-9)
     updates = int(per_second * (limit - time.monotonic() - RESERVE))
     least = [smaller.least_updates() for smaller in shrunk(plan)][-1]
@@ -251,4 +289,6 @@ def _in_time(plan: Plan, task: Task, spread: Pool, limit: float) -> Plan:
             "compare fewer strategies or fewer steps."
         )
     known = plan.budget.updates
-    return replace(plan, budget=replace(plan.budget, updates=updates if known is None else min(known, updates)))
+    least_of_both = updates if known is None else min(known, updates)
+    facts = {**plan.facts, "asked": asdict(plan.budget)}
+    return replace(plan, facts=facts, budget=replace(plan.budget, updates=least_of_both))

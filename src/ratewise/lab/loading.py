@@ -1,5 +1,6 @@
 """Finding a task by what a person types: a built-in name, or ``path/to/file.py:name``."""
 
+import hashlib
 import importlib.util
 import sys
 from dataclasses import replace
@@ -30,7 +31,7 @@ def load(reference: str) -> Task:
 def _from_file(path: Path, name: str) -> Task:
     if not path.is_file():
         raise TaskError(f"{path}: there is no such file.")
-    spec = importlib.util.spec_from_file_location(f"ratewise_task_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"ratewise_task_{_hash(path)}_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -50,6 +51,11 @@ def _from_file(path: Path, name: str) -> Task:
         hint = f" It defines {', '.join(known)}." if known else " Write task = Task(...) in it."
         raise TaskError(f"{path}: {name!r} is not a ratewise Task.{hint}")
     return replace(task, reference=f"{path.resolve()}:{name}")
+
+
+def _hash(path: Path) -> str:
+    """Two files of one name are two modules."""
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
 
 
 def _line(error: BaseException, path: Path) -> str:

@@ -9,7 +9,7 @@ can read one that is not finished.
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -26,6 +26,8 @@ RUNGS = (9, 3)
 """A race trains complete runs of a ninth and a third of the length before those of full length."""
 SHORTEST_RUNG = 20
 FINALISTS = 3
+SHARE = 0.3
+"""Part of the updates of a search without a race that a race may use for tuning, as far as it can."""
 CONTROL = "adamw"
 """The strategy of the catalogue that is in every comparison."""
 CONTROLS = ("linear", "cosine")
@@ -71,6 +73,11 @@ class Budget:
             raise LabError(f"budget: delta must lie between 0 and 1 (a part of the loss), got {self.delta!r}.")
         if type(self.race) is not bool:
             raise LabError(f"budget: race must be True or False, got {self.race!r}.")
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in data.items() if name in names}
 
 
 @dataclass(frozen=True)
@@ -152,9 +159,11 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
-        """Return the plan that ``to_dict`` described."""
+        """Return the plan that ``to_dict`` described, also one of an earlier version."""
         strategies = tuple(Strategy.from_dict(item) for item in data["strategies"])
-        return cls(**{**data, "strategies": strategies, "budget": Budget(**data["budget"])})
+        engine = {"torch": "population"}.get(data["engine"], data["engine"])
+        budget = Budget(**_known(Budget, data["budget"]))
+        return cls(**{**_known(cls, data), "strategies": strategies, "engine": engine, "budget": budget})
 
     @cached_property
     def horizon(self) -> Horizon:
@@ -209,10 +218,6 @@ class Plan:
 
     def choices(self, results: Results) -> dict[str, Choice]:
         """Where the search for each strategy's rate stands, by name."""
-        if not self.budget.race:
-            half = self.budget.rates // 2
-            window = range(-half, half + 1)
-            return {s.name: self._window(s, window, self.steps, self._slides, results) for s in self.strategies}
         rungs = self.rungs(results)
         found = {}
         for strategy in self.strategies:
@@ -259,19 +264,11 @@ class Plan:
             slid=slid,
         )
 
-    @cached_property
-    def _slides(self) -> int:
-        """How often a window may move, so that a limit on all updates is kept."""
-        if self.budget.updates is None or self.budget.race:
-            return self.budget.slides
-        each = len(self.strategies) * self.budget.tuning_seeds * self.steps
-        return min(self.budget.slides, max(0, (self.budget.updates - self.least_updates()) // each))
-
     # -- the race ------------------------------------------------------------------------------------------------
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
-        """Updates of the runs of each rung, the last of full length."""
+        """Updates of the runs of each rung, the last of full length; without a race there is but one."""
         short = [self.steps // part for part in RUNGS] if self.budget.race else []
         return (*(n for n in short if n >= SHORTEST_RUNG), self.steps)
 
@@ -279,9 +276,8 @@ class Plan:
         """The rungs of the race that have begun.
 
         Every strategy runs complete, scaled to the rung's length, so finished schedules are compared with finished
-        ones. Strategies are promoted, not single rates: the best third and at least three, the controls, and before
-        the last rung one more that was best in the middle of its run. Each takes along its best rate and half of it,
-        because the best rate falls as runs get longer.
+        ones. Strategies are promoted, not single rates, and each takes along its best rate and half of it, because
+        the best rate falls as runs get longer. A search without a race is one rung, with the whole window of rates.
 
         References:
             Li et al., 2020, A System for Massively Parallel Hyperparameter Tuning (successive halving; there by
@@ -289,20 +285,18 @@ class Plan:
             Token Horizons, https://arxiv.org/abs/2409.19913.
         """
         found: list[Rung] = []
-        slides = self._race_slides
-        first = range(-1, 3) if len(self.lengths) > 1 else range(-(self.budget.rates // 2), self.budget.rates // 2 + 1)
-        windows = {strategy.name: (first, slides) for strategy in self.strategies}
-        for length in self.lengths:
+        half = self.budget.rates // 2
+        first = range(-1, 3) if len(self.lengths) > 1 else range(-half, half + 1)
+        windows = {strategy.name: (first, self._slides) for strategy in self.strategies}
+        for i, length in enumerate(self.lengths):
             choices = {
                 s.name: self._window(s, windows[s.name][0], length, windows[s.name][1], results)
                 for s in self.strategies
                 if s.name in windows
             }
-            last = length == self.steps
-            if last or any(choice.missing for choice in choices.values()):
-                found.append(Rung(length, _ranked(choices), {}))
-                return found
-            promoted = self._promoted(choices, length, results)
+            if length == self.steps or any(choice.missing for choice in choices.values()):
+                return [*found, Rung(length, _ranked(choices) if len(self.lengths) > 1 else choices, {})]
+            promoted = self._promoted(choices, self._kept[i + 1])
             found.append(Rung(length, _ranked(choices), promoted))
             windows = {}
             for name in promoted:
@@ -311,8 +305,43 @@ class Plan:
                 octave = round(math.log2(best / self.centres[name]))
                 windows[name] = (range(octave - 1, octave + 1), 0)
             if not windows:
-                return found
+                break
         return found
+
+    def _promoted(self, choices: Mapping[str, Choice], count: int) -> dict[str, str]:
+        """Who goes on from a rung, and why: the best three, the controls, and the next best up to ``count``."""
+        ranked = [name for name, choice in _ranked(choices).items() if choice.best is not None]
+        controls = [name for name in ranked[FINALISTS:] if name in self.controls]
+        free = max(0, count - FINALISTS - len(controls))
+        others = [name for name in ranked[FINALISTS:] if name not in controls][:free]
+        kept = [*ranked[:FINALISTS], *others]
+        why = {name: f"number {ranked.index(name) + 1} of {len(choices)}" for name in kept}
+        return {name: why.get(name, "control") for name in ranked if name in why or name in controls}
+
+    @cached_property
+    def _kept(self) -> tuple[int, ...]:
+        """How many strategies run in each rung, at most: all, a third, and at last three and the controls."""
+        count, least = len(self.strategies), FINALISTS + len(self.controls)
+        middle = max(math.ceil(count / 3), least)
+        kept = (count,) if len(self.lengths) == 1 else (count, *[middle] * (len(self.lengths) - 2), least)
+        return tuple(min(count, n) for n in kept)
+
+    @cached_property
+    def _slides(self) -> int:
+        """How often a window of the first rung may move: limits on updates are kept, and a race stays cheap."""
+        each = len(self.strategies) * self.budget.tuning_seeds * self.lengths[0]
+        left = [self.budget.slides]
+        if self.budget.updates is not None:
+            left.append((self.budget.updates - self.least_updates()) // each)
+        if len(self.lengths) > 1:
+            whole = len(self.strategies) * self.budget.rates * self.budget.tuning_seeds * self.steps
+            left.append(math.floor(SHARE * whole - self._tuning_updates) // each)
+        return max(0, min(left))
+
+    @property
+    def rivals(self) -> int:
+        """The most strategies that the reference is tested against."""
+        return self._kept[-1] - 1
 
     def history(self, results: Results) -> list[dict[str, Any]] | None:
         """What the race did so far, rung by rung, as plain JSON values; None without a race."""
@@ -325,7 +354,7 @@ class Plan:
         entries, updates = [], 0
         for name, choice in rung.choices.items():
             runs = [run for rate in choice.rates for run in self.tuning(by_name[name], rate, rung.steps)]
-            updates += sum(results[run.key].get("updates", run.steps) for run in runs if run.key in results)
+            updates += sum(made(run, results[run.key]) for run in runs if run.key in results)
             loss = choice.scores[choice.rates.index(choice.best)] if choice.best is not None else None
             last = rung.steps == self.steps
             why = rung.promoted.get(name, "diverged at every rate" if loss is None else "dropped")
@@ -334,46 +363,6 @@ class Plan:
                 "why": None if last or choice.missing else why,
             })  # fmt: skip
         return {"steps": rung.steps, "updates": updates, "entries": entries}
-
-    def _promoted(self, choices: Mapping[str, Choice], length: int, results: Results) -> dict[str, str]:
-        """Who goes on from a rung, and why."""
-        ranked = [name for name, choice in _ranked(choices).items() if choice.best is not None]
-        final = length == self.lengths[-2]
-        count = FINALISTS if final else max(FINALISTS, math.ceil(len(self.strategies) / 3))
-        promoted = {name: f"number {i + 1} of {len(choices)}" for i, name in enumerate(ranked[:count])}
-        promoted |= {name: "control" for name in ranked[count:] if name in self.controls}
-        rest = [name for name in ranked if name not in promoted]
-        if final and rest:
-            middle = {name: self._middle(name, choices[name], results) for name in rest}
-            best = min(rest, key=lambda name: middle[name])
-            if math.isfinite(middle[best]):
-                promoted[best] = "best of the rest in the middle of its run"
-        return promoted
-
-    def _middle(self, name: str, choice: Choice, results: Results) -> float:
-        """Mean validation loss half-way through the runs at the chosen rate."""
-        strategy = next(s for s in self.strategies if s.name == name)
-        assert choice.best is not None
-        found = [results[run.key].get("valid") or [] for run in self.tuning(strategy, choice.best, choice.steps)]
-        values = [valid[(len(valid) - 1) // 2] for valid in found if valid]
-        return math.fsum(values) / len(values) if values and None not in values else math.inf
-
-    @cached_property
-    def _race_slides(self) -> int:
-        if self.budget.updates is None:
-            return self.budget.slides
-        each = len(self.strategies) * self.budget.tuning_seeds * self.lengths[0]
-        return min(self.budget.slides, max(0, (self.budget.updates - self.least_updates()) // each))
-
-    @property
-    def _finalists(self) -> int:
-        """The most strategies that a race takes to full length."""
-        return min(len(self.strategies), FINALISTS + len(self.controls) + 1)
-
-    @property
-    def rivals(self) -> int:
-        """The most strategies that the reference is tested against."""
-        return (self._finalists if self.budget.race else len(self.strategies)) - 1
 
     # -- stages --------------------------------------------------------------------------------------------------
 
@@ -389,9 +378,7 @@ class Plan:
             yield [run for s, c in chosen if c.best and not c.dropped for run in self.fresh(s, c.best)]
 
     def _tuned(self, results: Results) -> list[tuple[int, Mapping[str, Choice]]]:
-        if self.budget.race:
-            return [(rung.steps, rung.choices) for rung in self.rungs(results)]
-        return [(self.steps, self.choices(results))]
+        return [(rung.steps, rung.choices) for rung in self.rungs(results)]
 
     def _entered(self, strategy: Strategy, choice: Choice, length: int, slid: int) -> list[Run]:
         """The runs that entered a strategy's window when it had slid so often."""
@@ -469,25 +456,31 @@ class Plan:
     # -- costs ---------------------------------------------------------------------------------------------------
 
     def preview(self) -> list[tuple[str, int, int]]:
-        """What will be done if no window slides: of each stage a name, its runs, and the updates of one run."""
-        count, seeds = len(self.strategies), self.budget.tuning_seeds
-        found = [("tuning", count * self.budget.rates * seeds, self.steps)]
-        if len(self.lengths) > 1:
-            kept = [max(FINALISTS, math.ceil(count / 3)) + len(self.controls)] * (len(self.lengths) - 2)
-            entered = [4 * count, *(2 * min(count, n) for n in [*kept, self._finalists])]
-            found = [
-                (f"rung {i + 1}", rates * seeds, length)
-                for i, (rates, length) in enumerate(zip(entered, self.lengths, strict=True))
-            ]
-        return [*found, ("fresh seeds", (self.rivals + 1) * self.budget.fresh_seeds, self.steps)]
+        """What will be done if no window slides: of each stage its name, its runs, and their updates."""
+        seeds, names = self.budget.tuning_seeds, [f"rung {i + 1}" for i in range(len(self.lengths))]
+        rates = [4, *[2] * (len(self.lengths) - 1)] if len(names) > 1 else [self.budget.rates]
+        stages = [
+            (name, count * n * seeds, length)
+            for name, count, n, length in zip(names, self._kept, rates, self.lengths, strict=True)
+        ]
+        if len(names) == 1:
+            stages = [("tuning", *stages[0][1:])]
+        stages.append(("fresh seeds", self._kept[-1] * self.budget.fresh_seeds, self.steps))
+        searches = self.facts.get("finder", {}).values()
+        looked = [("finder", 0, sum(search["updates"] for search in searches))] if searches else []
+        return [*looked, *((name, runs, runs * length) for name, runs, length in stages)]
+
+    @cached_property
+    def _tuning_updates(self) -> int:
+        return sum(updates for name, _, updates in self.preview() if name not in ("finder", "fresh seeds"))
 
     def least(self) -> int:
         """The number of runs if no window slides."""
         return sum(runs for _, runs, _ in self.preview())
 
     def least_updates(self) -> int:
-        """The number of updates if no window slides (a race may need fewer)."""
-        return sum(runs * steps for _, runs, steps in self.preview())
+        """The number of updates if no window slides."""
+        return sum(updates for _, _, updates in self.preview())
 
 
 def fitted(plan: Plan) -> Plan:
@@ -559,6 +552,11 @@ def _settled(strategy: Strategy, rate: float, horizon: Horizon, steps: int) -> S
         elif isinstance(value, Ruled):  # its rules look at metrics, of which a run of any length has as many
             shorter[name] = replace(value, schedule=value.schedule.stretch(part))
     return replace(whole, **shorter)
+
+
+def made(run: Run, result: Mapping[str, Any]) -> int:
+    """Updates of a run, up to its end or until it diverged; the beginning that it shared with others included."""
+    return int(run.steps if result.get("diverged") is None else result["diverged"] + 1)
 
 
 def score(results: Sequence[Mapping[str, Any] | None]) -> float:

@@ -6,7 +6,9 @@ compares is the only one to do so.
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from pickle import PicklingError
 from typing import Any, Protocol, TypeAlias
 
 from ratewise.errors import TaskError
@@ -54,13 +56,13 @@ class _Processes:
 
     def __init__(self, workers: int) -> None:
         self.slots = workers
-        self._begun: dict[Any, tuple[str, Cohort, int]] = {}
+        self._begun: dict[Any, tuple[str, Cohort]] = {}
         self._executor: Any = None
+        self._deaths = 0
+        """Since something was last finished."""
+        self._failed: BaseException | None = None
 
     def start(self, name: str, cohort: Cohort) -> None:
-        self._submit(name, cohort, 1)
-
-    def _submit(self, name: str, cohort: Cohort, tries: int) -> None:
         from loky import ProcessPoolExecutor  # a script needs no __main__ guard with it
 
         if self._executor is None:
@@ -70,42 +72,58 @@ class _Processes:
                 initializer=start_worker,
                 initargs=(os.getpid(),),
             )
-        self._begun[self._executor.submit(execute, cohort)] = name, cohort, tries
+        self._begun[self._executor.submit(execute, cohort)] = name, cohort
 
     def wait(self, timeout: float | None) -> list[tuple[str, Results]]:
-        from concurrent.futures import BrokenExecutor
-
         from loky import FIRST_COMPLETED, wait
 
-        finished = wait(list(self._begun), timeout=timeout, return_when=FIRST_COMPLETED).done
-        found, lost = [], []
-        for future in finished:
-            name, cohort, tries = self._begun.pop(future)
-            try:
-                found.append((name, future.result()))
-            except BrokenExecutor:
-                lost.append((name, cohort, tries))
-        if lost:
-            self._replace(lost)
+        if self._failed is not None:
+            raise _explained(self._failed)
+        wait(list(self._begun), timeout=timeout, return_when=FIRST_COMPLETED)
+        found, died = [], False
+        for future in [future for future in self._begun if future.done()]:
+            error = future.exception()
+            if error is None:
+                found.append((self._begun.pop(future)[0], future.result()))
+            elif isinstance(error, BrokenExecutor):
+                died = True
+            else:
+                self._failed = error  # what finished beside it is handed over first
+        self._deaths = 0 if found else self._deaths
+        if self._failed is not None and not found:
+            raise _explained(self._failed)
+        if died:
+            self._replace()
         return found
 
-    def _replace(self, lost: list[tuple[str, Cohort, int]]) -> None:
+    def _replace(self) -> None:
         """Begin again, in new processes, whatever the dead one and its neighbours had begun."""
-        again = [*lost, *self._begun.values()]
+        self._deaths += 1
+        if self._deaths == TRIES:
+            raise TaskError(
+                "worker processes were killed again and again (out of memory?). Finished runs are kept: start again "
+                "to go on, perhaps with --workers 1 or a smaller --cohort."
+            )
+        again = list(self._begun.values())
         self._begun.clear()
         self.close()
-        for name, cohort, tries in again:
-            if tries == TRIES:
-                raise TaskError(
-                    "a worker process was killed again and again (out of memory?). Finished runs are kept: start again "
-                    "to go on, perhaps with --workers 1 or a smaller --cohort."
-                )
-            self._submit(name, cohort, tries + 1)
+        for name, cohort in again:
+            self.start(name, cohort)
 
     def close(self) -> None:
         if self._executor is not None:
             self._executor.shutdown(kill_workers=True)
             self._executor = None
+
+
+def _explained(error: BaseException) -> BaseException:
+    if isinstance(error, PicklingError):
+        reason = str(error.__cause__ or error).strip(' \n"').splitlines()[-1]
+        return TaskError(
+            f"the task cannot be sent to worker processes ({reason}). Put it into a file and give "
+            "path/to/file.py:name, or use workers=1."
+        )
+    return error
 
 
 @contextmanager

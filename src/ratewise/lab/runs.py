@@ -191,16 +191,16 @@ def execute(planned: Cohort) -> list[dict[str, Any]]:
     Raises:
         TaskError: The task's own code raised.
     """
-    started = time.time()
     name = planned.task if isinstance(planned.task, str) else planned.task.name
     try:
         _, engine = _prepared(planned)
+        started, clock = time.time(), time.monotonic()
         outcomes: list[Outcome] = engine.cohort(planned.members)
     except RatewiseError:
         raise
     except Exception as error:
         raise TaskError(f"Task {name!r}: training raised {type(error).__name__}: {error}") from error
-    spent = {"started": started, "seconds": (time.time() - started) / len(outcomes)}
+    spent = {"started": started, "seconds": (time.monotonic() - clock) / len(outcomes)}
     return [_result(o, m.steps) | spent for o, m in zip(outcomes, planned.members, strict=True)]
 
 

@@ -17,7 +17,7 @@ from ratewise.core.ruled import Ruled
 from ratewise.core.schedule import Schedule
 from ratewise.lab import stats
 from ratewise.lab.catalogue import CATALOGUE, DEFAULT
-from ratewise.lab.plan import CONTROL, FIRST_FRESH_SEED, Budget, Choice, Plan, Results, is_control
+from ratewise.lab.plan import CONTROL, FIRST_FRESH_SEED, Budget, Choice, Plan, Results, is_control, made
 from ratewise.lab.runs import Run
 from ratewise.lab.strategy import Strategy
 
@@ -51,6 +51,7 @@ def summary(plan: Plan, results: Results) -> Result:
         "budget": {
             **asdict(plan.budget), "steps": plan.steps, "batch_size": plan.facts["batch_size"],
             "engine": plan.engine, "dtype": "float32", "runs": cost["runs"], "updates": cost["updates"],
+            "limit": plan.budget.updates,
         },
         "thresholds": {"alpha": stats.ALPHA, "delta": plan.budget.delta, "wins": stats.CLEAR_WINS},
         "strategies": rows,
@@ -138,11 +139,11 @@ def _row(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> Re
 
 
 def _cost(runs: Iterable[Run], results: Results) -> Result:
-    """Runs, updates really made, and seconds."""
+    """Runs, their updates, and seconds."""
     spent = [(run, results[run.key]) for run in runs]
     return {
         "runs": len(spent),
-        "updates": sum(result.get("updates", run.steps) for run, result in spent),
+        "updates": sum(made(run, result) for run, result in spent),
         "seconds": round(math.fsum(result["seconds"] for _, result in spent), 3),
     }
 
@@ -404,20 +405,20 @@ def _command(plan: Plan) -> str | None:
                     return None
                 parts += ["-s", spelled]
     usual = asdict(Budget())
-    for name, value in asdict(plan.budget).items():
+    for name, value in (plan.facts.get("asked") or asdict(plan.budget)).items():
         if value != usual[name]:
-            if name == "slides":
-                return None  # it has no option
             option = f"--{name.replace('_', '-')}"
             parts += [option] if value is True else [option, str(value)]
-    if not any(map(is_control, plan.strategies)):
-        parts += ["--no-control"]
-    if "finder" in plan.facts:
-        parts += ["--centre", "finder"]
-    elif not plan.centres_given and any(s.name in CATALOGUE for s in plan.strategies):
-        parts += ["--centre", "card"]
-    if plan.engine != "population":
-        parts += ["--engine", plan.engine]
+    card = not plan.centres_given and any(s.name in CATALOGUE for s in plan.strategies)
+    options = {
+        "--no-control": not any(map(is_control, plan.strategies)),
+        "--centre finder": "finder" in plan.facts,
+        "--centre card": card and "finder" not in plan.facts,
+        f"--budget {plan.facts.get('seconds', 0):g}": "seconds" in plan.facts,
+        f"--cohort {plan.cohort}": plan.cohort != Plan.cohort,
+        f"--engine {plan.engine}": plan.engine != "population",
+    }
+    parts += [word for option, given in options.items() if given for word in option.split()]
     return shlex.join(parts)
 
 
