@@ -23,9 +23,8 @@ from ratewise.lab.pools import pool
 from ratewise.lab.store import Store
 
 SETTINGS = (
-    ("wine", 150), ("breast-cancer", 200), ("diabetes", 200), ("digits", 300), ("digits", 900),
-    ("digits-clean", 300), ("digits-clean", 600), ("stdlib-chars", 400), ("digits-cnn", 300),
-    ("stdlib-transformer", 300),
+    ("wine", 150), ("iris", 150), ("breast-cancer", 200), ("diabetes", 200), ("digits", 300), ("digits", 900),
+    ("digits-clean", 600), ("digits-softmax", 300), ("noisy-regression", 1000), ("stdlib-chars", 400),
 )  # fmt: skip
 
 

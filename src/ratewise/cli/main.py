@@ -24,15 +24,20 @@ from ratewise.cli.compare import compare, report
 from ratewise.cli.doctor import doctor
 from ratewise.cli.export import export
 from ratewise.cli.find import find
+from ratewise.cli.replicate import replicate
 from ratewise.errors import FinderError, LabError, MissingDependency, RatewiseError, ScheduleError, UnknownName, nearest
 
 _INTERRUPTED = 130  # what typer returns when Ctrl-C ended a command
 UsageError: Any = typer.BadParameter.__bases__[0]
 
-_EXTRAS = dict.fromkeys(("filelock", "loky", "numpy", "optuna", "scipy", "sklearn"), "lab") | {
+_EXTRAS = dict.fromkeys(
+    ("filelock", "loky", "numpy", "optuna", "scipy", "sklearn", "sqlalchemy", "threadpoolctl"), "lab"
+) | {
     "torch": "torch",
     "keras": "keras",
     "tensorflow": "keras",
+    "jax": "jax",
+    "optax": "jax",
     "matplotlib": "plot",
 }
 """Which extra brings a package."""
@@ -123,7 +128,7 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-for command in (doctor, export, find, compare, report, calibrate):
+for command in (doctor, export, find, compare, report, calibrate, replicate):
     app.command()(command)
 
 
