@@ -24,7 +24,7 @@ from ratewise.lab.strategy import Strategy
 FIRST_FRESH_SEED = 1000
 RUNGS = (9, 3)
 """A race trains complete runs of a ninth and a third of the length before those of full length."""
-SHORTEST_RUNG = 20
+SHORTEST_RUNG = 12
 FINALISTS = 3
 SHARE = 0.3
 """Part of the updates of a search without a race that a race may use for tuning, as far as it can."""
