@@ -37,7 +37,7 @@ def searched(name: str, steps: int, race: bool, engine: str, store: Store) -> di
         carry_out(plan, task, store, processes)
     results = store.results()
     choices = plan.choices(results)
-    ranked = [(c.scores[c.rates.index(c.best)], n) for n, c in choices.items() if c.best is not None and not c.dropped]
+    ranked = [(c.score, n) for n, c in choices.items() if c.best is not None and not c.dropped]
     winner = min(ranked)[1]
     strategy = next(s for s in plan.strategies if s.name == winner)
     fresh = [results[run.key]["loss"] for run in plan.fresh(strategy, choices[winner].best)]

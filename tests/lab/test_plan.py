@@ -151,3 +151,13 @@ def test_score_is_the_mean_or_says_what_is_wrong():
 def test_a_budget_that_makes_no_sense_is_refused(setting, message):
     with pytest.raises(LabError, match=message):
         Budget(**setting)
+
+
+def test_the_chosen_rate_lies_between_those_tried_where_their_scores_say_so():
+    plan = plan_of(FIXED)
+    between = 0.1 * 2**0.5
+    results, batches = carried_out(plan, lambda run: 1 + 0.1 * math.log2(run.rate / between) ** 2)
+    choice = plan.choice(FIXED, results)
+    assert choice.best == 0.141  # half-way between 0.1 and 0.2, to three digits
+    assert {run.rate for run in batches[-1]} == {0.141}
+    assert choice.score == min(choice.scores)

@@ -22,7 +22,7 @@ from ratewise.lab import DEFAULT_STORE, stats
 from ratewise.lab.centres import centred
 from ratewise.lab.compare import Progress, carry_out, planned
 from ratewise.lab.loading import load
-from ratewise.lab.plan import Budget, Plan, Results
+from ratewise.lab.plan import Budget, Plan, Results, beside, rate_at
 from ratewise.lab.pools import pool as pool_of
 from ratewise.lab.runs import Run
 from ratewise.lab.store import Store
@@ -36,6 +36,9 @@ POWERS = ((4, 8), (13, 12))
 MOST_FALSE = 0.07
 """The upper 95% limit of the share of studies with a false winner must lie below it."""
 LEAST_FOUND = 0.85
+
+PARTS = 4
+"""Rates to an octave, between which a comparison chooses."""
 
 Array = NDArray[Any]
 
@@ -59,12 +62,12 @@ class Losses:
     """What the pool's runs ended with, as arrays ``(octaves, runs)``; a row is nan where nothing was trained.
 
     Args:
-        octaves: Distance of each row's rate from the centre, in factors of two, rising.
+        octaves: Distance of each row's rate from the centre, in factors of two: quarters, rising.
         valid: Final validation loss; inf if the run diverged.
         test: Final test loss; of a run that diverged the loss before its first update, as in a comparison.
     """
 
-    octaves: range
+    octaves: Sequence[float]
     valid: Array
     test: Array
 
@@ -77,13 +80,13 @@ class Studies:
         seeds: Which of the pool's runs each entry has, ``(studies, entries, tuning + fresh)``.
         chosen: Row of the chosen rate, ``(studies, entries)``.
         scores: Mean validation loss there.
-        asked: Octaves that a window reached, but the pool lacks.
+        asked: Octaves that a window reached, or that lie beside its best, but the pool lacks.
     """
 
     seeds: Array
     chosen: Array
     scores: Array
-    asked: frozenset[int]
+    asked: frozenset[float]
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,16 @@ class PoolPlan(Plan):
     studies: int = 2000
     seed: int = 0
 
-    def at(self, octave: int) -> list[Run]:
+    def at(self, octave: float) -> list[Run]:
         """The runs at a rate, so many factors of two from the centre."""
         (strategy,) = self.strategies
-        rate = self.centres[strategy.name] * 2.0**octave
+        rate = rate_at(self.centres[strategy.name], octave)
         return [self.run(strategy, rate, seed, "test") for seed in range(self.runs)]
 
     def stages(self, results: Results) -> Iterator[list[Run]]:
-        """First the rates of a window that does not slide, then those that windows slid to."""
+        """First the rates of a window that does not slide, then those that windows slid to or chose between."""
         half = self.budget.rates // 2
-        asked = set(range(-half, half + 1))
+        asked: set[float] = set(range(-half, half + 1))
         while asked:
             stage = [run for octave in sorted(asked) for run in self.at(octave)]
             yield stage
@@ -123,7 +126,7 @@ class PoolPlan(Plan):
     def losses(self, results: Results) -> Losses:
         """What the finished runs ended with."""
         reach = self.budget.rates // 2 + self.budget.slides
-        octaves = range(-reach, reach + 1)
+        octaves = [i / PARTS for i in range(-reach * PARTS, reach * PARTS + 1)]
         valid, test = np.full((2, len(octaves), self.runs), np.nan)
         for row, octave in enumerate(octaves):
             found = [results.get(run.key) for run in self.at(octave)]
@@ -161,10 +164,24 @@ def draw(losses: Losses, design: Design, budget: Budget, studies: int, rng: np.r
     """
     pool = np.tile(np.arange(losses.valid.shape[1]), (studies, 1))
     seeds = rng.permuted(pool, axis=1)[:, : design.runs].reshape(studies, design.entries, -1)
-    scores = np.stack([row[seeds[..., : design.tuning_seeds]].mean(axis=-1) for row in losses.valid], axis=-1)
-    chosen, asked = slid(scores, budget)
-    own = np.take_along_axis(scores, chosen[..., None], axis=-1)[..., 0]
-    return Studies(seeds, chosen, own, frozenset(losses.octaves[row] for row in asked))
+    tuned = losses.valid[::PARTS]
+    scores = np.stack([row[seeds[..., : design.tuning_seeds]].mean(axis=-1) for row in tuned], axis=-1)
+    best, missing = slid(scores, budget)
+    own = np.take_along_axis(scores, best[..., None], axis=-1)[..., 0]
+    rows = PARTS * best + np.rint(PARTS * _beside(scores, best)).astype(int)
+    asked = {PARTS * row for row in missing} or set(np.unique(rows[np.isnan(losses.test[rows, 0])]).tolist())
+    return Studies(seeds, rows, own, frozenset(losses.octaves[row] for row in asked))
+
+
+def _beside(scores: Array, best: Array) -> Array:
+    """How far from its best rate tried each entry's chosen one lies, in octaves; as ``Plan`` does."""
+    around = np.clip(best[..., None] + np.arange(-1, 2), 0, scores.shape[-1] - 1)
+    three = np.take_along_axis(scores, around, axis=-1)
+    inside = (best > 0) & (best < scores.shape[-1] - 1) & np.isfinite(three).all(axis=-1)
+    found = np.zeros(best.shape)
+    for index in zip(*np.nonzero(inside), strict=True):
+        found[index] = beside(three[index].tolist())
+    return found
 
 
 def slid(scores: Array, budget: Budget) -> tuple[Array, set[int]]:
@@ -322,7 +339,7 @@ def judged(pool: PoolPlan, results: Results) -> dict[str, Any]:
         "false_winners": [_false_winners(pool, losses, studies, design) for design, studies in pairs[:equal]],
         "power": [found for design, studies in pairs[equal:] for found in _power(pool, losses, studies, design)],
         "pool": {
-            "rates": [pool.centres[strategy.name] * 2.0**octave for octave in trained],
+            "rates": [rate_at(pool.centres[strategy.name], octave) for octave in trained],
             "runs": len(spent),
             "per_rate": pool.runs,
             "diverged": sum(result["loss"] is None for result in spent),
@@ -350,7 +367,7 @@ def _share(count: int, total: int) -> dict[str, Any]:
 def _false_winners(pool: PoolPlan, losses: Losses, studies: Studies, design: Design) -> dict[str, Any]:
     """Studies in which an equal entry is called better or worse, with what explains them.
 
-    Where tuning cannot tell neighbouring rates apart, equal entries end at different rates, and the difference that is
+    Where tuning cannot tell neighbouring rates apart, equal entries end at other rates, and the difference that is
     found between them is real: ``at_one_rate`` is what remains if all had the rate that most of them chose.
     """
 
@@ -370,7 +387,7 @@ def _false_winners(pool: PoolPlan, losses: Losses, studies: Studies, design: Des
         "entries": design.entries,
         "fresh_seeds": design.fresh_seeds,
         "rates": [
-            {"rate": centre * 2.0 ** losses.octaves[row], "chosen": count / studies.chosen.size}
+            {"rate": rate_at(centre, losses.octaves[row]), "chosen": count / studies.chosen.size}
             for row, count in zip(rows.tolist(), counts.tolist(), strict=True)
         ],
         **count(found),
@@ -402,7 +419,7 @@ def _power(pool: PoolPlan, losses: Losses, studies: Studies, design: Design) -> 
         scores[:, 0] = losses.valid[row][studies.seeds[:, 0, : design.tuning_seeds]].mean(axis=-1)
         worse = verdicts(losses, replace(studies, chosen=chosen, scores=scores), design, pool.budget.delta)
         centre = pool.centres[pool.strategies[0].name]
-        rate = {"rate": centre * 2.0 ** losses.octaves[row], "instead_of": centre * 2.0 ** losses.octaves[usual]}
+        rate = {"rate": rate_at(centre, losses.octaves[row]), "instead_of": rate_at(centre, losses.octaves[usual])}
         rows.append(
             {
                 **facts,

@@ -17,6 +17,7 @@ from ratewise.core.horizon import Horizon
 from ratewise.core.ruled import Ruled
 from ratewise.core.schedule import Schedule
 from ratewise.errors import LabError
+from ratewise.finder.trials import vertex
 from ratewise.lab.catalogue import CATALOGUE
 from ratewise.lab.runs import Cohort, Member, Run, spec
 from ratewise.lab.strategy import Strategy
@@ -88,7 +89,9 @@ class Choice:
         rates: Every rate tried, rising.
         scores: Mean validation loss of each (inf if a run diverged, nan if runs are missing).
         window: The rates among which the choice is made.
-        best: The chosen rate; None while runs are missing, or if every rate diverged.
+        best: The chosen rate, within half an octave of the best of those tried; None while runs are missing, or if
+            every rate diverged.
+        score: Of the best rate tried; inf if there is none.
         edge: Whether the best rate still lies at the edge of the window.
         missing: Runs still to do before the choice can be made.
         steps: Updates of the runs that decide: fewer than the plan's for a strategy that a race dropped.
@@ -100,6 +103,7 @@ class Choice:
     scores: tuple[float, ...]
     window: tuple[float, ...]
     best: float | None
+    score: float
     edge: bool
     missing: tuple[Run, ...]
     steps: int
@@ -257,12 +261,24 @@ class Plan:
             rates=tuple(centre * 2.0**i for i in tried),
             scores=tuple(scores[i] for i in tried),
             window=tuple(centre * 2.0**i for i in window),
-            best=centre * 2.0**best if best is not None and found else None,
+            best=rate_at(centre, best + self._beside(best, scores, steps)) if best is not None and found else None,
+            score=scores[best] if best is not None else math.inf,
             edge=best == window[0] or (best == window[-1] and len(window) > 2),
             missing=tuple(missing),
             steps=steps,
             slid=slid,
         )
+
+    def _beside(self, best: int, scores: Mapping[int, float], steps: int) -> float:
+        """How far from the best rate tried the chosen one lies, in quarters of an octave.
+
+        Entries that are equal would otherwise end a factor of two apart wherever the truth lies between two rates, and
+        the fresh seeds would tell them apart.
+        """
+        around = (best - 1, best, best + 1)
+        if steps != self.steps or not all(math.isfinite(scores.get(i, math.inf)) for i in around):
+            return 0.0
+        return beside([scores[i] for i in around])
 
     # -- the race ------------------------------------------------------------------------------------------------
 
@@ -355,7 +371,7 @@ class Plan:
         for name, choice in rung.choices.items():
             runs = [run for rate in choice.rates for run in self.tuning(by_name[name], rate, rung.steps)]
             updates += sum(made(run, results[run.key]) for run in runs if run.key in results)
-            loss = choice.scores[choice.rates.index(choice.best)] if choice.best is not None else None
+            loss = choice.score if choice.best is not None else None
             last = rung.steps == self.steps
             why = rung.promoted.get(name, "diverged at every rate" if loss is None else "dropped")
             entries.append({
@@ -515,6 +531,22 @@ def shrunk(plan: Plan) -> Iterator[Plan]:
         yield replace(plan, budget=replace(budget, race=race, **less))
 
 
+def beside(scores: Sequence[float]) -> float:
+    """Return where the parabola through three scores, an octave apart, is lowest: in quarters of one from the middle.
+
+    Example:
+        >>> beside([2.0, 1.0, 2.0]), beside([1.25, 1.0, 2.0])
+        (0.0, -0.25)
+    """
+    return round(4 * vertex((-1.0, 0.0, 1.0), scores)) / 4
+
+
+def rate_at(centre: float, octave: float) -> float:
+    """Return the rate so many octaves from the centre; between two rates of a window, to three digits."""
+    rate = centre * 2.0**octave
+    return rate if octave == int(octave) else float(f"{rate:.3g}")
+
+
 def is_control(strategy: Strategy) -> bool:
     """Whether a strategy, whatever its name, is the control that every comparison has."""
     return _content(strategy) == _content(CATALOGUE[CONTROL])
@@ -529,7 +561,7 @@ def _ranked(choices: Mapping[str, Choice]) -> dict[str, Choice]:
 
     def key(name: str) -> float:
         choice = choices[name]
-        return choice.scores[choice.rates.index(choice.best)] if choice.best is not None else math.inf
+        return choice.score if choice.best is not None else math.inf
 
     return {name: choices[name] for name in sorted(choices, key=key)}
 

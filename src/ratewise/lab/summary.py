@@ -83,9 +83,7 @@ def summary(plan: Plan, results: Results) -> Result:
 
 def _reference(choices: dict[str, Choice]) -> str | None:
     scored = [
-        (choice.scores[choice.rates.index(choice.best)], name)
-        for name, choice in choices.items()
-        if choice.best is not None and not choice.dropped
+        (choice.score, name) for name, choice in choices.items() if choice.best is not None and not choice.dropped
     ]
     return min(scored)[1] if scored else None
 
@@ -210,7 +208,7 @@ def _sensitivity(plan: Plan, strategy: Strategy, choice: Choice, results: Result
         return min(math.inf if loss is None else loss, worst if first is None else first)
 
     means = {rate: math.fsum(map(capped, found)) / len(found) for rate, found in runs.items()}
-    mean = math.fsum(means.values()) / len(means) - means[choice.best]
+    mean = math.fsum(means.values()) / len(means) - min(means.values())
     return mean if math.isfinite(mean) else None
 
 
