@@ -139,6 +139,34 @@ def test_a_server_that_is_killed_in_mid_study_is_one_line_and_loses_nothing(serv
     assert set(read(url)) == keys([0, 1, 2])
 
 
+def cut(server):
+    """End every connection to the database, as a firewall does to those that have been idle."""
+    command = "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'runs'"
+    arguments = ["-q", "-h", server.folder, "-U", "me", "-d", "postgres", "-c", command]
+    subprocess.run([program("psql"), *arguments], check=True, stdout=subprocess.DEVNULL, cwd=server.folder)
+
+
+def test_claims_whose_connection_was_cut_are_claimed_again_on_a_new_one(server, url, caplog):
+    with Store(url, write=True) as store, Store(url, write=True) as other:
+        store.open_study("study")
+        other.open_study("study")
+        assert store.claim("a")
+        cut(server)
+        assert store.claim("b")
+        assert not other.claim("a")
+        assert not other.claim("b")
+        assert caplog.messages == []
+        cut(server)
+        assert other.claim("a")  # it was quicker
+        assert store.claim("c")
+        assert any("cohorts in training (1) may be trained twice" in message for message in caplog.messages)
+        store.release("a")
+        assert not store.claim("a")
+        cut(server)
+        store.release("b")
+        assert other.claim("b")
+
+
 def test_a_missing_driver_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreError, match=r'needs psycopg 3\. Run: pip install "ratewise\[postgres\]"'):

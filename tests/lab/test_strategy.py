@@ -156,6 +156,13 @@ def test_a_number_is_not_a_schedule():
         Strategy("mine", "sgd", 0.1)
 
 
+@pytest.mark.parametrize("value", [{"a": 1}, {1}, [Constant(0.1)], print])
+def test_a_setting_that_is_no_plain_value_is_refused(value):
+    with pytest.raises(ScheduleError, match=r"setting 'foo' must be None, a bool, a number, text, or a tuple of these"):
+        Strategy("mine", "sgd", Constant(0.1), settings=(("foo", value),))
+    assert hash(Strategy("mine", "sgd", Constant(0.1), settings=(("foo", [None, True, 2, 0.5, "x", [1]]),)))
+
+
 def test_a_schedule_of_zeros_cannot_be_scaled():
     with pytest.raises(ScheduleError, match="cannot scale a peak rate of 0"):
         Strategy("mine", "sgd", Constant(0.0)).with_peak(0.1, 10)

@@ -1,13 +1,18 @@
 """A user's own loader as the training data: its shuffling and augmentation stay, fixed by the seed alone."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, TensorDataset, WeightedRandomSampler
 
+from ratewise import epochs, step_decay
 from ratewise.errors import TaskError
+from ratewise.lab.compare import planned
+from ratewise.lab.plan import Budget
+from ratewise.lab.strategy import Strategy
 from ratewise.lab.task import Task
 
 X, Y = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 2
@@ -33,10 +38,29 @@ def same(a, b):
     return all((x == u).all() and (y == v).all() for (x, y), (u, v) in zip(a, b, strict=True))
 
 
+class Shuffled(Sampler):
+    """Draws from a generator of its own, which it may hide in a list."""
+
+    def __init__(self, rng, hidden=False):
+        self.rng = [rng] if hidden else rng
+
+    def __iter__(self):
+        rng = self.rng[0] if isinstance(self.rng, list) else self.rng
+        order = list(range(50))
+        rng.shuffle(order)
+        return iter(order)
+
+    def __len__(self):
+        return 50
+
+
 LOADERS = {
     "shuffle": {"shuffle": True},
     "generator": {"shuffle": True, "generator": torch.Generator().manual_seed(7)},
     "sampler": {"sampler": WeightedRandomSampler(torch.ones(50), 50, generator=torch.Generator())},
+    "numpy generator": {"sampler": Shuffled(np.random.Generator(np.random.Philox(5)))},
+    "numpy state": {"sampler": Shuffled(np.random.RandomState(5))},
+    "random": {"sampler": Shuffled(random.Random(5))},
     "workers": {"shuffle": True, "num_workers": 1},
 }
 
@@ -90,6 +114,39 @@ def test_anything_that_iterates_over_batches_is_a_loader_and_arrays_are_none():
         task.order(0, 3)
 
 
+@pytest.mark.parametrize("rng", [np.random.default_rng(5), np.random.RandomState(5), random.Random(5)])
+def test_a_sampler_with_a_generator_of_its_own_gives_each_seed_another_order(rng):
+    before = rng.random()
+    task = task_of(DataLoader(TensorDataset(X, Y), batch_size=16, sampler=Shuffled(rng)))
+    assert same(task.stream(0, 4), task.stream(0, 4))
+    assert not same(task.stream(0, 4), task.stream(1, 4))
+    assert before != rng.random()  # the user's own generator goes on by itself
+
+
+@pytest.mark.parametrize("batches", [3, 12])
+def test_an_epoch_has_the_examples_of_the_whole_loader_however_short_a_run_is(batches):
+    loader = DataLoader(TensorDataset(X, Y), batch_size=50 // batches, drop_last=True)
+    assert task_of(loader, batch_size=50 // batches, steps=6).examples == batches * (50 // batches)
+    assert task_of(loader, batch_size=50 // batches, steps=100).examples == batches * (50 // batches)
+
+
+def test_a_comparison_counts_whole_epochs_of_a_loader_though_the_task_is_shorter():
+    loader = DataLoader(TensorDataset(X, Y), batch_size=5, shuffle=True)
+    task = task_of(loader, batch_size=5, steps=4, model=partial(torch.nn.Linear, 3, 2))
+    mine = Strategy("mine", "sgd", step_decay(0.1, every=epochs(1)))
+    horizon = planned(task, [mine], Budget(steps=25), "one-by-one").horizon
+    assert [t for t in range(1, 25) if mine.lr.over(horizon)(t) != mine.lr.over(horizon)(t - 1)] == [10, 20]
+
+
+def test_an_epoch_without_a_known_length_has_the_examples_that_were_read():
+    class Endless(IterableDataset):
+        def __iter__(self):
+            return iter(zip(X, Y, strict=True))
+
+    assert task_of(DataLoader(Endless(), batch_size=10), batch_size=10, steps=2).examples == 20
+    assert task_of((X, Y)).examples == 50
+
+
 class Restless(Dataset):
     """Draws from a generator that nobody can seed."""
 
@@ -106,6 +163,10 @@ class Restless(Dataset):
     ("train", "message"),
     [
         (DataLoader(Restless()), "gives other batches under the same seed"),
+        (
+            DataLoader(TensorDataset(X, Y), batch_size=16, sampler=Shuffled(random.Random(5), hidden=True)),
+            "shuffles, but gives the same order under every seed",
+        ),
         (iter([(X, Y)] * 3), "Give the loader itself"),
         ([X, X, X], r"must give batches \(inputs, targets\), it gave Tensor"),
         ([(X, Y, Y)] * 3, "it gave tuple of 3 parts"),

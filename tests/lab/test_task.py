@@ -1,5 +1,9 @@
 """Tasks: splits, paired batch orders, and every way in which a user's data or file can be wrong."""
 
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -72,9 +76,6 @@ def test_fingerprints_follow_the_data():
 
 
 def test_fingerprints_follow_the_model_and_are_the_same_in_every_process(tmp_path):
-    import subprocess
-    import sys
-
     text = (
         "import numpy as np\nfrom ratewise import Task\ndef model(): return {width}\n"
         "def loss(output, target): return output.sum()\n"
@@ -95,6 +96,35 @@ def test_tensors_lists_and_ready_made_splits_are_accepted():
     assert task_of(data=(X.tolist(), Y.tolist())).splits["train"][1].dtype == np.int64
     ready = {"train": (X, Y), "valid": (X[:5], Y[:5]), "test": (X[5:9], Y[5:9])}
     assert len(task_of(data=lambda: ready).splits["test"][0]) == 4
+
+
+def large():
+    return np.arange(90_000.0).reshape(900, 100), np.arange(900) % 2
+
+
+UNSEEDED = np.random.default_rng(0)
+
+
+def drawn_anew():
+    return UNSEEDED.normal(size=(50, 3)), Y
+
+
+def test_a_task_that_is_sent_elsewhere_carries_its_data_once_and_of_a_function_not_at_all():
+    for data, most in ((large, 4_000), (large(), 90_000 * 8 + 20_000)):
+        task = task_of(data=data)
+        assert task.splits["train"][0].shape == (540, 100)
+        sent = pickle.dumps(task)
+        assert len(sent) < most
+        again = pickle.loads(sent)
+        assert all((again.splits[s][0] == task.splits[s][0]).all() for s in task.splits)
+        assert again.fingerprint == task.fingerprint
+
+
+def test_data_that_another_process_would_read_differently_is_refused():
+    task = task_of(data=drawn_anew)
+    assert len(task.splits["train"][0]) == 30
+    with pytest.raises(TaskError, match=r"not the same in every process.*a generator with a fixed seed"):
+        _ = pickle.loads(pickle.dumps(task)).splits
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ there are no leases and no clocks. A claim saves work, it does not guard the res
 """
 
 import hashlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ratewise.errors import StoreError
+
+_log = logging.getLogger("ratewise")
 
 PATIENCE = 60.0
 """Seconds to wait for another program's commit, which takes milliseconds."""
@@ -104,19 +107,38 @@ def _drop(lock: FileLock) -> None:
 class ServerClaims:
     """Claims as session locks of a PostgreSQL server.
 
+    A connection that is cut while it waits takes the claims with it; then what is held is claimed again on a new one.
+
     Args:
-        connection: One that is used for nothing else, commits at once, and stays open.
+        connect: Returns a connection of SQLAlchemy that commits at once.
+
+    Attributes:
+        connection: The one that holds the claims.
     """
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self.connection = connect()
         self._held: set[str] = set()
 
     def claim(self, key: str) -> bool:
-        """Claim ``key``; False if another program has it."""
-        if key not in self._held and self._asked("pg_try_advisory_lock", key):
+        """Claim ``key``; False if another program has it.
+
+        Raises:
+            Exception: The server cannot be reached any more.
+        """
+        if key in self._held:
+            return True
+        try:
+            got = self._asked("pg_try_advisory_lock", key)
+        except Exception:
+            if not self.connection.invalidated:
+                raise
+            self._reconnect()
+            got = self._asked("pg_try_advisory_lock", key)
+        if got:
             self._held.add(key)
-        return key in self._held
+        return got
 
     def release(self, key: str) -> None:
         """Give ``key`` back; nothing happens if it is not held."""
@@ -127,11 +149,22 @@ class ServerClaims:
 
     def close(self) -> None:
         """Give everything back."""
-        self._connection.close()
+        self.connection.close()
+
+    def _reconnect(self) -> None:
+        new = self._connect()
+        self.connection.close()
+        self.connection = new
+        lost = [key for key in sorted(self._held) if not self._asked("pg_try_advisory_lock", key)]
+        self._held.difference_update(lost)
+        if lost:  # nothing is wrong with their results: a store keeps each run once
+            _log.warning(
+                "the connection of the claims was cut: cohorts in training (%d) may be trained twice", len(lost)
+            )
 
     def _asked(self, function: str, key: str) -> bool:
         number = int.from_bytes(_hash(key)[:8], "big", signed=True)
-        return bool(self._connection.exec_driver_sql(f"select {function}({number})").scalar())
+        return bool(self.connection.exec_driver_sql(f"select {function}({number})").scalar())
 
 
 def _hash(key: str) -> bytes:

@@ -187,7 +187,7 @@ def planned(
         "description": task.description,
         "metric": task.metric,
         "batch_size": task.batch_size,
-        "examples": len(task.splits["train"][0]),
+        "examples": task.examples,
         "reference": task.reference,
     }
     plan = Plan(

@@ -51,7 +51,7 @@ def find(
     known = import_module(f"ratewise.{engine}").OPTIMIZERS
     if strategy.optimizer not in known:
         raise UnknownName(f"unknown optimizer {strategy.optimizer!r}.{nearest(strategy.optimizer, known)}")
-    run = Horizon(length, dataset_size=len(task.splits["train"][0]), batch_size=task.batch_size)
+    run = Horizon(length, dataset_size=task.examples, batch_size=task.batch_size)
     try:
         found: Finding = trained.find(strategy.over(run), run, task.batch_size, method=method, **settings)
     except FinderError as error:

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -107,9 +108,8 @@ class Store:
         if not self._write:
             self._kept = database.Database(url, self._shown, write=False)
             return
-        connection = database.server(url)
-        self._claims = ServerClaims(connection)
-        self._kept = database.Database(url, self._shown, write=True, opening=database.making_tables(connection))
+        self._claims = claims = ServerClaims(partial(database.server, url))
+        self._kept = database.Database(url, self._shown, write=True, opening=database.making_tables(claims.connection))
 
     def _open_file(self, path: Path) -> None:
         if path.is_dir():

@@ -49,8 +49,12 @@ class Strategy:
         momentum: Momentum, or the first beta of the Adam family: a number or a schedule. None: the default of
             the framework's own class.
         weight_decay: Weight decay, a number or a schedule.
-        settings: Further arguments of the optimizer's class, as pairs.
+        settings: Further arguments of the optimizer's class, as pairs of a name and a plain value: None, a bool, a
+            number, text, or a tuple of these.
         card: What a person should know about it.
+
+    Raises:
+        ScheduleError: The name cannot stand in a table, ``lr`` is no schedule, or a setting is no plain value.
 
     Example:
         >>> from ratewise import Cosine
@@ -73,6 +77,12 @@ class Strategy:
         if not self.name or any(c in self.name for c in "=\n"):
             raise ScheduleError(f"Strategy: name must be a word without '=', got {self.name!r:.60}.")
         object.__setattr__(self, "settings", tuple((str(name), _frozen(value)) for name, value in self.settings))
+        for name, value in self.settings:
+            if not _plain(value):
+                raise ScheduleError(
+                    f"Strategy {self.name!r}: setting {name!r} must be None, a bool, a number, text, or a tuple of "
+                    f"these, got {value!r:.60}."
+                )
         if isinstance(self.optimizer, type):
             object.__setattr__(self, "optimizer", f"{self.optimizer.__module__}:{self.optimizer.__qualname__}")
         if not isinstance(self.lr, (Schedule, Ruled)):
@@ -212,6 +222,11 @@ class Strategy:
 def _frozen(value: Any) -> Any:
     """A setting as it stays through JSON: lists become tuples."""
     return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _plain(value: Any) -> bool:
+    """Whether a setting can be hashed, and stays what it is through JSON."""
+    return all(map(_plain, value)) if isinstance(value, tuple) else isinstance(value, (int, float, str, type(None)))
 
 
 def _encoded(setting: Setting | Ruled | None) -> Any:

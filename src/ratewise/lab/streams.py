@@ -56,10 +56,15 @@ def stream(loader: Any, seed: int, steps: int) -> Iterator[tuple[Any, Any]]:
             return
 
 
-def gathered(loader: Any, limit: int | None) -> tuple[list[Any], list[Any]]:
-    """Return the inputs and the targets of the first epoch's batches under seed 0, of at most ``limit``."""
-    with _apart(0, None):
-        batches = [_pair(batch) for batch in islice(_epoch(_own(loader, 0)), limit)]
+def gathered(loader: Any, limit: int | None, *, seed: int = 0, epochs: int = 1) -> tuple[list[Any], list[Any]]:
+    """Return the inputs and the targets of an epoch's batches under a seed, of at most ``limit``.
+
+    With ``epochs=2`` it is the second epoch, begun when ``limit`` batches of the first were read.
+    """
+    with _apart(seed, None):
+        own = _own(loader, seed)
+        for _ in range(epochs):
+            batches = [_pair(batch) for batch in islice(_epoch(own), limit)]
     return [inputs for inputs, _ in batches], [targets for _, targets in batches]
 
 
@@ -94,6 +99,12 @@ def _own(loader: Any, seed: int) -> Any:
         for value in vars(part).values() if hasattr(part, "__dict__") else ():
             if isinstance(value, torch.Generator):
                 shared[id(value)] = torch.Generator(value.device).manual_seed(seed)
+            elif isinstance(value, np.random.Generator):
+                shared[id(value)] = np.random.Generator(type(value.bit_generator)(seed))
+            elif isinstance(value, np.random.RandomState):
+                shared[id(value)] = np.random.RandomState(seed)
+            elif isinstance(value, random.Random):
+                shared[id(value)] = random.Random(seed)
             elif isinstance(value, torch.Tensor):  # the weights of a sampler
                 shared[id(value)] = value
     twin = copy.copy(loader)

@@ -33,7 +33,7 @@ class Task:
             Each of the three may also be a loader: whatever gives an epoch of batches ``(inputs, targets)`` each time
             it is iterated over, as a torch ``DataLoader`` does. The one for ``"train"`` keeps its own batch size,
             shuffling and augmentation. A function without arguments that returns any of these is called when the
-            data is needed.
+            data is needed, in every process anew: it must give the same each time.
         model: A function without arguments that makes a new ``torch.nn.Module``; its random initial values follow
             the run's seed.
         keras_model: The same for Keras, if the task shall run with ``engine="keras"``.
@@ -88,6 +88,13 @@ class Task:
                 f"Task {self.name!r}: unknown loss {self.loss!r}.{hint} A function (output, target) works too."
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process gets: without the data that was read, which it reads itself when it is needed."""
+        state = dict(vars(self))
+        if "_read" in state:
+            state["_seen"] = _sample(state.pop("_read")[0])
+        return state
+
     @property
     def metric(self) -> str:
         """What is shown beside the loss: ``"accuracy"`` for classes, else the loss itself."""
@@ -102,6 +109,19 @@ class Task:
         return self._read[0]
 
     @property
+    def examples(self) -> int:
+        """Training examples in an epoch.
+
+        Of a loader whose epoch is longer than ``steps`` batches it is their number times ``batch_size``; if it does
+        not say how many it has, the examples of ``steps`` batches.
+        """
+        try:
+            batches = len(self._read[1])
+        except (TypeError, NotImplementedError):  # no loader, or one without a length
+            batches = 0
+        return batches * self.batch_size if batches > self.steps else len(self.splits["train"][0])
+
+    @property
     def streamed(self) -> bool:
         """Whether the training batches come from a loader: from ``stream``, not from ``order``."""
         return self._read[1] is not None
@@ -109,6 +129,15 @@ class Task:
     @cached_property
     def _read(self) -> tuple[dict[str, Pair], Any]:
         """The splits, and the loader of the training batches if there is one."""
+        splits, loader = self._read_anew()
+        if not _alike(_sample(splits), vars(self).get("_seen")):
+            raise TaskError(
+                f"Task {self.name!r}: its data is not the same in every process, so runs could not be compared. Let "
+                "what is random in it draw from a generator with a fixed seed."
+            )
+        return splits, loader
+
+    def _read_anew(self) -> tuple[dict[str, Pair], Any]:
         data = self.data() if callable(self.data) else self.data
         if not isinstance(data, Mapping):
             return self._cut(*self._pair("data", data)), None
@@ -145,12 +174,19 @@ class Task:
                 f"Task {self.name!r}: the batches of {name} cannot be made into arrays ({error}). Examples must have "
                 "the same shape in every batch."
             ) from error
-        if any(not np.array_equal(batches[0], _array(part[0])) for batches, part in zip(arrays, again, strict=True)):
+        if not _begins(arrays, again):
             raise TaskError(
                 f"Task {self.name!r}: the loader of {name} gives other batches under the same seed, so strategies "
                 "could not be compared on the same batches. Let it draw from torch, numpy.random or random, or from "
                 "the generator= of its DataLoader."
             )
+        if name == "train" and _begins(arrays, gathered(loader, _FEW, seed=1)):
+            first, second = (gathered(loader, _FEW, epochs=epochs) for epochs in (1, 2))
+            if not _begins([[_array(batch) for batch in part] for part in first], second):
+                raise TaskError(
+                    f"Task {self.name!r}: the loader of train shuffles, but gives the same order under every seed. Let "
+                    "its sampler draw from torch, numpy.random or random, or keep its generator as an attribute."
+                )
         pair, size = self._pair(name, (inputs, targets)), len(arrays[0][0])
         if name == "train" and size != self.batch_size:
             raise TaskError(
@@ -229,6 +265,31 @@ class Task:
         path = self.reference.rpartition(":")[0]
         digest.update(Path(path).read_bytes() if path else b"")  # the model of a user's task stands in its file
         return digest.hexdigest()[:16]
+
+
+def _sample(splits: dict[str, Pair]) -> list[NDArray[Any]]:
+    """Some elements of each array, at equal distances."""
+    return [part.flat[:: max(1, part.size // 32)] for name in SPLITS for part in splits[name]]
+
+
+def _alike(ours: list[NDArray[Any]], theirs: list[NDArray[Any]] | None) -> bool:
+    """Whether two samples are of the same data, computed on the same or on another processor."""
+    return theirs is None or all(
+        a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+_FEW = 8
+"""Batches of two epochs that are compared to see whether they are the same."""
+
+
+def _begins(arrays: list[list[NDArray[Any]]], parts: tuple[list[Any], list[Any]]) -> bool:
+    """Whether inputs and targets, batch by batch, begin with those of ``parts``."""
+    return all(
+        np.array_equal(ours, _array(theirs))
+        for batches, part in zip(arrays, parts, strict=True)
+        for ours, theirs in zip(batches, part, strict=False)
+    )
 
 
 def _code(thing: Any) -> str:
