@@ -44,6 +44,15 @@ def test_five_seeds_cannot_show_a_lower_loss() -> None:
     assert seen(lower({"a": HALF[:5]}, SEEDS[:5], "b")) is None
 
 
+def test_a_difference_on_all_seeds_that_is_smaller_than_the_band_is_a_tie_and_says_so() -> None:
+    (gate,) = not_higher({"a": 1.02 * SEEDS}, SEEDS, "b")
+    assert gate.seen is True
+    assert gate.band == 0.05
+    assert gate.measured.endswith("tie (higher by less than 5%, but on all seeds)")
+    (same,) = not_higher({"a": SEEDS + np.array([0.001, -0.001] * 5)}, SEEDS, "b")
+    assert same.measured.endswith("tie")
+
+
 def test_rivals_are_corrected_for_their_number() -> None:
     alone = lower({"a": HALF[:6]}, SEEDS[:6], "b")
     together = lower(dict.fromkeys("acd", HALF[:6]), SEEDS[:6], "b")
@@ -88,6 +97,7 @@ def test_an_estimate_is_judged_by_its_bootstrap_interval() -> None:
         ([True, True], "holds"),
         ([True, None], "unresolved"),
         ([True, None, False], "does not hold here"),
+        ([], "unresolved"),
     ],
 )
 def test_one_gate_against_it_is_enough(gates: list[bool | None], expected: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ratewise.replicate import claims, merged, page
-from ratewise.replicate.claim import Gate, verdict
+from ratewise.replicate.claim import DELTA, Gate, verdict
 from ratewise.replicate.picture import draw
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -30,7 +30,7 @@ def test_the_pictures_are_what_the_numbers_say() -> None:
 def test_every_claim_was_measured_as_it_is_worded_now_and_at_full_size() -> None:
     worded = {name: (one.sentence, one.source, one.setting) for name, one in claims().items()}
     assert {e["name"]: (e["sentence"], e["source"], e["setting"]) for e in KNOWN["claims"]} == worded
-    assert not KNOWN["quick"]
+    assert not any(e["quick"] for e in KNOWN["claims"])
 
 
 def test_verdicts_follow_from_the_gates() -> None:
@@ -54,6 +54,24 @@ def test_measuring_one_claim_again_keeps_the_others() -> None:
     assert [entry["name"] for entry in both["claims"]] == [entry["name"] for entry in KNOWN["claims"]]
     assert [entry["note"] == "again" for entry in both["claims"]].index(True) == 1
     assert len(merged(None, new)["claims"]) == 1
+
+
+def test_every_claim_keeps_the_versions_and_the_size_that_it_was_measured_with() -> None:
+    again = {**KNOWN["claims"][1], "versions": {"numpy": "0.0.1"}, "quick": True}
+    shown = page.markdown(merged(KNOWN, {**KNOWN, "claims": [again]}))
+    assert f"With numpy 0.0.1: `{again['name']}`." in shown
+    assert f"(`--quick`): `{again['name']}`.**" in shown
+    assert "(`--quick`)" not in page.markdown(KNOWN)
+
+
+def test_every_comparison_names_its_band_of_ties_and_one_that_is_not_the_labs_is_explained() -> None:
+    for entry in KNOWN["claims"]:
+        for gate in entry["gates"]:
+            assert (gate["band"] is not None) == (", lower on " in gate["measured"] or " tie, " in gate["measured"])
+            if gate["band"] not in (None, DELTA):
+                assert f"band of ties is {100 * gate['band']:g}%" in entry["setting"]
+        bands = {gate["band"] for gate in entry["gates"]} - {None}
+        assert len(bands) <= 1, entry["name"]
 
 
 def test_a_drawing_is_svg_with_a_label_for_every_line_that_has_points() -> None:

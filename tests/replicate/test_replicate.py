@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from typer.testing import CliRunner
 from ratewise.cli.replicate import replicate as command
 from ratewise.core import recipes
 from ratewise.errors import LabError, UnknownName
+from ratewise.lab.runs import Member, engine_of
 from ratewise.replicate import claims, replicate
 from ratewise.replicate.bench import Bench
+from ratewise.replicate.decay import _alike
 from ratewise.replicate.rates import lowest
 from ratewise.replicate.regression import GRID, SPECTRUM
 from ratewise.replicate.schedules import NINETEEN, sgd
@@ -81,6 +84,25 @@ def test_runs_that_diverge_count_as_having_learned_nothing() -> None:
     assert runs.valid.shape == runs.test.shape == (2, 3, 10)
 
 
+def test_schedules_are_alike_only_if_they_tie() -> None:
+    ties, unclear, worse = ["tie"], ["unresolved"], ["worse"]
+    assert _alike(3 * ties + unclear).seen is True
+    assert _alike(2 * ties + 2 * unclear).seen is None
+    assert _alike(2 * ties + 2 * worse).seen is False
+    assert _alike(4 * unclear).seen is None
+
+
+def test_a_run_alone_is_trained_alone_in_the_claim_about_speed() -> None:
+    bench = Bench()
+    task = bench.task("wine")
+    jax = engine_of(task, "jax")
+    single = type(jax)(task, lanes=1)
+    member = Member(sgd("fixed", recipes.fixed(0.1)).with_peak(0.1, 20), 0, 20, "tune")
+    assert [engine._lanes(1) for engine in (jax, single)] == [8, 1]
+    one, other = (engine.cohort([member])[0] for engine in (jax, single))
+    assert one.loss == pytest.approx(other.loss, rel=1e-5)
+
+
 def test_the_place_of_a_parabola_is_found() -> None:
     places = np.arange(-6.0, 1.0)
     assert lowest(places, np.exp((places + 2.3) ** 2)) == pytest.approx(-2.3)
@@ -109,3 +131,24 @@ def test_the_command_prints_json_and_writes_a_page_that_keeps_other_claims(tmp_p
         page = file.read()
     assert page.count("**Holds**") == 2
     assert "small sizes" in page
+
+
+@pytest.mark.parametrize("damaged", ["", '{"claims": [', "[]", '{"claims": [{"name": "too-high"}]}'])
+def test_numbers_that_are_damaged_are_refused_in_a_sentence_and_stay_as_they_are(tmp_path: Path, damaged: str) -> None:
+    app = typer.Typer()
+    app.command()(command)
+    data = tmp_path / "found.json"
+    data.write_text(damaged, encoding="utf-8")
+    done = CliRunner().invoke(app, ["quadratic-limit", "--quick", "--write", str(tmp_path / "found.md")])
+    assert isinstance(done.exception, LabError)
+    assert "found.json does not hold what an earlier --write has measured" in str(done.exception)
+    assert data.read_text(encoding="utf-8") == damaged
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+def test_a_page_cannot_have_the_name_of_its_numbers(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner().invoke(app, ["quadratic-limit", "--quick", "--write", str(tmp_path / "found.json")])
+    assert done.exit_code == 2
+    assert not list(tmp_path.iterdir())

@@ -19,12 +19,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ratewise.core.parse import parse
 from ratewise.core.recipes import RECIPES
 from ratewise.core.schedule import Schedule
 from ratewise.errors import MissingDependency, ScheduleError
 from ratewise.finder import Finding, Trials, drawn
-from ratewise.lab.catalogue import CATALOGUE, strategy
+from ratewise.lab.catalogue import CATALOGUE
+from ratewise.lab.spelled import read as strategy_from
 from ratewise.lab.strategy import Strategy
 
 MOST_VALUES = 1_000_000
@@ -148,18 +148,6 @@ def show_curve(schedule: Schedule, steps: int) -> None:
     print(schedule.table(steps=steps))
 
 
-def strategy_from(text: str) -> Strategy:
-    """Read ``NAME``, ``NAME=EXPR`` or ``NAME=OPTIMIZER:EXPR`` (SGD has momentum 0.9)."""
-    name, equals, rest = text.partition("=")
-    if not equals or "(" in name:
-        return strategy(text)
-    optimizer, colon, expression = rest.partition(":")
-    if not colon or "(" in optimizer:
-        optimizer, expression = "sgd", rest
-    momentum = 0.9 if optimizer.strip() == "sgd" else None
-    return Strategy(name.strip(), optimizer.strip(), parse(expression), momentum=momentum)
-
-
 @contextmanager
 def progress(err: Console) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with the time left on stderr; nothing when that is not a terminal."""
@@ -272,6 +260,11 @@ def write_page(result: dict[str, Any], path: Path) -> None:
     from ratewise.report.page import page
 
     _write(path, page(result).encode())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all."""
+    _write(path, text.encode())
 
 
 def write_markdown(result: dict[str, Any], path: Path) -> None:

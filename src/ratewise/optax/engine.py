@@ -3,6 +3,7 @@
 A program trains a few runs side by side (``vmap``) over a span of updates; nothing in it depends on the length of a
 run, on its rates or on its batches, so each kind of optimizer is compiled once. On a processor the time per run does
 not depend on how many stand side by side, so there are always eight: what is left over in a cohort costs little.
+Who trains a single run asks for one lane.
 """
 
 import hashlib
@@ -53,13 +54,14 @@ class Engine:
     Args:
         task: A ``ratewise.Task`` with a ``jax_model``. A loss of one's own is written with ``jax.numpy``.
         initial: The initial parameters of a seed, in place of ``model.init(jax.random.key(seed), inputs)``.
+        lanes: Runs side by side on a processor.
     """
 
-    def __init__(self, task: Any, initial: Callable[[int], Tree] | None = None) -> None:
+    def __init__(self, task: Any, initial: Callable[[int], Tree] | None = None, lanes: int = LANES) -> None:
         self._task, self._splits, self._make = task, task.splits, task.jax_model
         self._loss: Loss = LOSSES[task.loss] if isinstance(task.loss, str) else task.loss
         self._accurate = task.metric == "accuracy"
-        self._initial = initial or self._drawn
+        self._initial, self._at_once = initial or self._drawn, lanes
         self._programs: dict[Any, _Program] = {}
 
     @cached_property
@@ -205,7 +207,7 @@ class Engine:
 
     def _lanes(self, members: int) -> int:
         """How many runs stand side by side, so that few sizes are compiled."""
-        wanted = LANES if self._few else 1 << (members - 1).bit_length()
+        wanted = self._at_once if self._few else 1 << (members - 1).bit_length()
         return min(wanted, 1 << (self._largest.bit_length() - 1))
 
     def _program(self, kind: Any) -> "_Program":

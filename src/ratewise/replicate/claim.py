@@ -31,11 +31,13 @@ class Gate:
         what: The sentence.
         measured: What was seen.
         seen: Whether it was; None if the seeds cannot tell.
+        band: For a comparison: below which part of the loss a difference counts as a tie.
     """
 
     what: str
     measured: str
     seen: bool | None
+    band: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,10 +129,12 @@ def verdict(gates: Sequence[Gate]) -> str:
         'unresolved'
         >>> verdict([Gate("a", "", False), Gate("b", "", None)])
         'does not hold here'
+    >>> verdict([])
+    'unresolved'
     """
     if any(gate.seen is False for gate in gates):
         return FAILS
-    return HOLDS if all(gate.seen for gate in gates) else OPEN
+    return HOLDS if gates and all(gate.seen for gate in gates) else OPEN
 
 
 def lies(
@@ -220,19 +224,6 @@ def higher(
     )
 
 
-def tied(
-    losses: Mapping[str, ArrayLike],
-    than: ArrayLike,
-    other: str,
-    *,
-    where: str = "",
-    delta: float = DELTA,
-    of: str = "seeds",
-) -> list[Gate]:
-    """Like ``lower``, but no difference must be there: the interval lies inside plus and minus ``delta``."""
-    return _compared("ties with", {"tie": True, "unresolved": None}, losses, than, other, where, delta, of)
-
-
 def _compared(
     wanted: str, seen: Mapping[str, bool | None], losses: Mapping[str, ArrayLike], than: ArrayLike, other: str,
     where: str, delta: float, of: str,
@@ -247,11 +238,22 @@ def _compared(
             f"{name} {wanted} {other}{f' on {where}' if where else ''}",
             f"{_percent(d.mean / scale)} ({_percent(d.low / scale)} to {_percent(d.high / scale)}), "
             f"p = {d.adjusted:.2g}, "
-            f"lower on {round(d.wins * len(reference))} of {len(reference)} {of}: {d.verdict}",
+            f"lower on {round(d.wins * len(reference))} of {len(reference)} {of}: {d.verdict}"
+            f"{_small(d, delta, len(reference), of)}",
             seen.get(d.verdict, False),
+            delta,
         )
         for name, d in zip(losses, found, strict=True)
     ]
+
+
+def _small(d: stats.Difference, delta: float, count: int, of: str) -> str:
+    """What a tie hides: a difference that is there, but small."""
+    if d.verdict != "tie" or d.adjusted > stats.ALPHA:
+        return ""
+    worse, most = d.wins < 0.5, max(d.wins, 1 - d.wins)
+    where = "all" if most == 1 else f"{round(most * count)} of {count}"
+    return f" ({'higher' if worse else 'lower'} by less than {number(100 * delta)}%, but on {where} {of})"
 
 
 def _percent(x: float) -> str:

@@ -40,9 +40,7 @@ def schedule_free_convex(bench: Bench) -> Evidence:
             what = f"{name}: its accuracy is at most 0.3 points below linear decay's"
             gates.append(lies(what, gap.mean, low=-0.3, limits=(gap.low, gap.high)))
         gates += not_higher({"schedule-free": losses["schedule-free"]}, losses["linear"], "linear", where=name)
-        gates += lower(
-            {"schedule-free": losses["schedule-free"]}, losses["constant"], "constant", where=name, delta=0.01
-        )
+        gates += lower({"schedule-free": losses["schedule-free"]}, losses["constant"], "constant", where=name)
         rows += [
             (name, key, number(tuned[key].rate), mean(losses[key]), f"{float(np.mean(accuracy[key])):.2f}%")
             for key in strategies

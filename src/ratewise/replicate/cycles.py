@@ -26,11 +26,7 @@ def one_cycle_sooner(bench: Bench) -> Evidence:
             gates += not_higher(cycle, runs[other].capped[0], other, where=name)
         rows += [(name, other, str(steps), number(tuned[other].rate), mean(runs[other].capped[0])) for other in whole]
         rows.append((name, "one_cycle", str(steps // 2), number(half["one_cycle"].rate), mean(*cycle.values())))
-    note = (
-        "On stdlib-chars a band of 5% is wide, because losses of a language model lie close together: there, read the "
-        "sign and p as well as the verdict."
-    )
-    return Evidence(gates, ("task", "strategy", "updates", "best rate", "test loss"), rows, note=note)
+    return Evidence(gates, ("task", "strategy", "updates", "best rate", "test loss"), rows)
 
 
 @claim(

@@ -1,7 +1,6 @@
 """What was measured, as text and as a page of Markdown: functions of the JSON alone."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -14,12 +13,12 @@ _INTRODUCTION = """\
 What people say about learning rates, measured again with real training, by `ratewise replicate`. This page is written
 from [claims.json](claims.json) by the same command; nothing on it is typed by hand.
 
-A claim's gates were written down before it was measured, and settings were not moved until it held. Every comparison
-has paired seeds (initial values and batches), each strategy at its own best rate, and fresh seeds that took no part in
-choosing it. In brackets: 95% intervals. Differences are judged as `compare` judges them: a *tie* if the interval of
-the paired difference lies within 5% of the loss, else *better* or *worse* by the exact sign-flip test, corrected by
-Holm for the number of rivals, else *unresolved*. A claim *holds* if all its gates are seen, *does not hold here* if one
-is contradicted, and is *unresolved* otherwise.
+Seeds (initial values and batches) are paired. Where strategies are compared, each is at its own best rate, chosen on
+tuning seeds, and judged on fresh seeds that took no part in choosing it; where it is otherwise, the claim's setting
+says so. In brackets: 95% intervals. Differences are judged as `compare` judges them: a *tie* if the interval of the
+paired difference lies within a band, else *better* or *worse* by the exact sign-flip test, corrected by Holm for the
+number of rivals, else *unresolved*. The band stands beside each gate: 5% of the loss, unless the setting says why not.
+A claim *holds* if all its gates are seen, *does not hold here* if one is contradicted, and is *unresolved* otherwise.
 
 Some settings come from pilots, with other code, that had shown the effect: the digits with wrong labels, the noisy
 regression, the field of nineteen schedules. What a pilot did not see is measured again as well.
@@ -40,7 +39,7 @@ def text(result: Mapping[str, Any], width: int | None = None) -> str:
     parts = []
     for entry in result["claims"]:
         lines = [f"{entry['verdict']}: {entry['sentence']}"]
-        lines += [f"  {_MARKS[gate['seen']]}: {gate['what']}: {gate['measured']}" for gate in entry["gates"]]
+        lines += [f"  {_MARKS[gate['seen']]}: {_said(gate)}" for gate in entry["gates"]]
         parts.append("\n".join(fill(line, width, subsequent_indent="    ") if width else line for line in lines))
     parts.append(_count(result) + _spent(result["cost"]))
     return "\n\n".join(parts)
@@ -55,12 +54,12 @@ def markdown(result: Mapping[str, Any], folder: str = "claims") -> str:
     """
     entries = result["claims"]
     rows = [f"| [{_cell(e['sentence'])}](#{e['name']}) | {_strong(e['verdict'])} | `{e['command']}` |" for e in entries]
-    quick = "\n\n**Measured at small sizes (`--quick`), on a part of the claims.**" if result["quick"] else ""
-    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    small = [f"`{entry['name']}`" for entry in entries if entry["quick"]]
+    quick = f"\n\n**Measured at small sizes (`--quick`): {', '.join(small)}.**" if small else ""
     return "\n\n".join([
         "# Claims about learning rates",
         _INTRODUCTION + quick,
-        _count(result) + _spent(result["cost"]) + f" Measured with {versions}.",
+        _count(result) + _spent(result["cost"]) + f" {_with(entries)}",
         "\n".join(["| claim | verdict | command |", "|---|---|---|", *rows]),
         _nulls(result),
         *(_section(entry, folder) for entry in entries),
@@ -73,15 +72,6 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
     return {e["name"]: draw(e["figure"], e["sentence"]) + "\n" for e in result["claims"] if e["figure"]}
 
 
-def write(result: Mapping[str, Any], page: Path) -> None:
-    """Write the page, and the pictures in the folder that is named as it."""
-    folder = page.with_suffix("")
-    folder.mkdir(exist_ok=True)
-    for name, drawing in pictures(result).items():
-        (folder / f"{name}.svg").write_text(drawing, encoding="utf-8")
-    page.write_text(markdown(result, folder.name), encoding="utf-8")
-
-
 def _count(result: Mapping[str, Any]) -> str:
     verdicts = [entry["verdict"] for entry in result["claims"]]
     found = [f"{verdicts.count(v)} {word}" for v, word in ((HOLDS, "hold"), (FAILS, "do not hold here"), (OPEN, OPEN))]
@@ -92,6 +82,21 @@ def _spent(cost: Mapping[str, Any]) -> str:
     return f" {cost['updates']:,} updates in {cost['seconds']:,.0f} seconds."
 
 
+def _with(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Which versions measured what; those of the most claims come first, and not by name."""
+    used: dict[str, list[str]] = {}
+    for entry in entries:
+        used.setdefault(", ".join(f"{k} {v}" for k, v in entry["versions"].items()), []).append(entry["name"])
+    first, *others = sorted(used, key=lambda versions: -len(used[versions]))
+    named = (f" With {versions}: {', '.join(f'`{name}`' for name in used[versions])}." for versions in others)
+    return f"Measured with {first}.{''.join(named)}"
+
+
+def _said(gate: Mapping[str, Any]) -> str:
+    band = f" (band {100 * gate['band']:g}%)" if gate["band"] is not None else ""
+    return f"{gate['what']}: {gate['measured']}{band}"
+
+
 def _nulls(result: Mapping[str, Any]) -> str:
     """The claims that were not seen to hold, with what spoke against them."""
     lines = ["## What was not seen to hold", ""]
@@ -99,7 +104,7 @@ def _nulls(result: Mapping[str, Any]) -> str:
         if entry["verdict"] == HOLDS:
             continue
         against = [g for g in entry["gates"] if g["seen"] is (False if entry["verdict"] == FAILS else None)]
-        reasons = "; ".join(f"{g['what']}: {g['measured']}" for g in against)
+        reasons = "; ".join(map(_said, against))
         lines.append(f"- [{entry['sentence']}](#{entry['name']}) {_strong(entry['verdict'])}. Wanted: {reasons}.")
     return "\n".join(lines if len(lines) > 2 else [*lines, "Nothing: every claim that was measured holds."])
 
@@ -108,7 +113,7 @@ def _section(entry: Mapping[str, Any], folder: str) -> str:
     parts = [
         f'<a id="{entry["name"]}"></a>\n\n## {entry["sentence"]}',
         f"{_strong(entry['verdict'].capitalize())}. {entry['setting']} Source: {entry['source']}.",
-        "\n".join(f"- {_MARKS[gate['seen']]}: {gate['what']}: {gate['measured']}" for gate in entry["gates"]),
+        "\n".join(f"- {_MARKS[gate['seen']]}: {_said(gate)}" for gate in entry["gates"]),
     ]
     if entry["header"]:
         parts.append("\n".join(["| " + " | ".join(map(_cell, row)) + " |" for row in _table(entry)]))

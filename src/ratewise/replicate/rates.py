@@ -93,7 +93,8 @@ def _lost(runs: Runs, i: int) -> str:
     "When the batch grows k times, the rate must grow k times (the linear scaling rule).",
     source="Goyal et al., 2017, https://arxiv.org/abs/1706.02677",
     setting="digits-clean, SGD with momentum at a constant rate, 20 epochs at every batch size from 8 to 128. The best "
-    "rate from a parabola through the three best of a grid in factors of 2, by validation loss.",
+    "rate from a parabola through the three best of a grid in factors of 2, by validation loss, on six tuning seeds: "
+    "there is nothing to judge on fresh ones. The interval is from resampled seeds.",
 )
 def linear_scaling(bench: Bench) -> Evidence:
     """Fit the exponent of the best rate over batch sizes."""

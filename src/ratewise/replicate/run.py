@@ -40,9 +40,9 @@ def replicate(
         each: Given what is known after each claim, as it is returned at the end.
 
     Returns:
-        ``quick``, ``versions``, ``claims`` (a list of ``{name, sentence, source, setting, gates, verdict, header, rows,
-        figure, note, command, updates, seconds}``) and ``cost``. Runs that several claims need are counted with the
-        first of them.
+        ``claims`` (a list of ``{name, sentence, source, setting, gates, verdict, header, rows, figure, note, command,
+        quick, versions, updates, seconds}``) and ``cost``. Runs that several claims need are counted with the first
+        of them.
 
     Raises:
         UnknownName: There is no such claim.
@@ -63,9 +63,8 @@ def replicate(
     for i, name in enumerate(chosen):
         progress(f"claim {i + 1} of {len(chosen)}: {name}")
         found.append(_measured(known[name], bench))
-        result = {"quick": quick, "versions": _versions(), "claims": list(found), "cost": _cost(found)}
-        each(result)
-    return result
+        each({"claims": list(found), "cost": _cost(found)})
+    return {"claims": found, "cost": _cost(found)}
 
 
 def _cost(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -74,11 +73,11 @@ def _cost(found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def merged(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known after some claims were measured again: the others stay as they were."""
+    """Return what is known after some claims were measured again: the others stay as they were, with their versions."""
     kept = {entry["name"]: entry for entry in (old or {}).get("claims", ())}
     kept |= {entry["name"]: entry for entry in new["claims"]}
     entries = [kept[name] for name in claims() if name in kept]
-    return {**new, "claims": entries, "cost": _cost(entries)}
+    return {"claims": entries, "cost": _cost(entries)}
 
 
 def _measured(claim: Claim, bench: Bench) -> dict[str, Any]:
@@ -94,6 +93,8 @@ def _measured(claim: Claim, bench: Bench) -> dict[str, Any]:
         "figure": evidence.figure.to_dict() if evidence.figure else None,
         "note": evidence.note,
         "command": f"ratewise replicate {claim.name}{' --quick' if bench.quick else ''}",
+        "quick": bench.quick,
+        "versions": _versions(),
         "updates": bench.updates - before,
         "seconds": round(time.perf_counter() - started, 1),
     }
