@@ -185,6 +185,7 @@ def test_the_bca_interval_is_scipys_and_starts_at_ten_seeds():
     assert high - skewed.mean() > skewed.mean() - low  # it leans to the side of the long tail, a t interval cannot
     assert stats.bca(skewed[:9]) is None
     assert stats.bca([0.25] * 10) == (0.25, 0.25)
+    assert stats.bca([0.3 - 0.1, 0.2] * 6) == pytest.approx((0.2, 0.2))  # the same but for rounding
 
 
 def test_the_t_interval_decides_and_is_shown_since_it_covers_what_it_promises():

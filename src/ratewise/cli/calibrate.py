@@ -45,6 +45,7 @@ def calibrate(
     from ratewise.cli import screens
     from ratewise.lab.calibrate import calibrated, missed
     from ratewise.lab.plan import Budget
+    from ratewise.lab.spelled import read
 
     if engine == "keras":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded, here or in a worker
@@ -53,7 +54,7 @@ def calibrate(
         redirect_stdout(sys.stderr),
     ):  # a task file's prints are no data
         found = calibrated(
-            task, screens.strategy_from(strategy), Budget(steps=steps), store, entries=entries or (2, 13),
+            task, read(strategy), Budget(steps=steps), store, entries=entries or (2, 13),
             studies=studies, runs=runs, seed=seed, engine=engine, workers=workers, progress=tick,
         )  # fmt: skip
     print(json.dumps(found, indent=2, allow_nan=False) if as_json else text(found))

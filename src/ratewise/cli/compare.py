@@ -82,11 +82,12 @@ def compare(
     from ratewise.lab.compare import compare as run_comparison, planned
     from ratewise.lab.loading import load
     from ratewise.lab.plan import Budget, fitted
+    from ratewise.lab.spelled import read
 
     if engine == "keras":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded, here or in a worker
     limit = seconds(budget) if budget is not None else None
-    chosen = [screens.strategy_from(text) for text in strategy] if strategy else None
+    chosen = [read(text) for text in strategy] if strategy else None
     given = Budget(
         steps=steps, rates=rates, tuning_seeds=tuning_seeds, fresh_seeds=fresh_seeds, slides=slides, delta=delta,
         race=race, updates=updates,

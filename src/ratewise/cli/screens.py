@@ -24,7 +24,6 @@ from ratewise.core.schedule import Schedule
 from ratewise.errors import MissingDependency, ScheduleError
 from ratewise.finder import Finding, Trials, drawn
 from ratewise.lab.catalogue import CATALOGUE
-from ratewise.lab.spelled import read as strategy_from
 from ratewise.lab.strategy import Strategy
 
 MOST_VALUES = 1_000_000

@@ -148,12 +148,14 @@ def reported(study: str, store: str | Path = DEFAULT_STORE) -> Result:
                 f"store {kept.location}: study {study!r} has no plan yet. Run `ratewise compare` first, or again."
             )
         try:
-            return summary(Plan.from_dict(plan), kept.results())
+            known = Plan.from_dict(plan)
+            summary(known, {})  # reads all of the plan
         except (KeyError, TypeError, AttributeError) as error:
             raise StoreError(
                 f"store {kept.location}: study {study!r} was made by another version of Ratewise "
                 f"({type(error).__name__}: {error})."
             ) from error
+        return summary(known, kept.results())
 
 
 def planned(

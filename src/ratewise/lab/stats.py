@@ -121,7 +121,7 @@ def sign_flips(differences: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _signs(count: int) -> NDArray[np.float64]:
     """All patterns of so many signs, as rows; the last sign of the first half of them is +."""
-    return 1.0 - 2.0 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
+    return np.where(np.arange(2**count)[:, None] >> np.arange(count) & 1, -1.0, 1.0)
 
 
 def _sampled(differences: NDArray[np.float64], observed: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -130,7 +130,7 @@ def _sampled(differences: NDArray[np.float64], observed: NDArray[np.float64]) ->
     for _ in range(100):
         signs = rng.choice((-1.0, 1.0), (1000, differences.shape[1]))
         extreme += (np.abs(differences @ signs.T) >= observed[:, None]).sum(axis=1)
-    return np.asarray(extreme / 100_001, dtype=np.float64)
+    return extreme / 100_001
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -200,7 +200,7 @@ def bca(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float] | 
     data = np.asarray(values, dtype=float)
     if len(data) < BCA_SEEDS:
         return None
-    if np.ptp(data) == 0:
+    if np.ptp(data) <= 1e-12 * np.abs(data).max():  # all the same but for rounding: there is nothing to resample
         return float(data[0]), float(data[0])
     found = stats.bootstrap((data,), np.mean, method="BCa", rng=np.random.default_rng(0)).confidence_interval
     return float(found.low), float(found.high)

@@ -19,6 +19,7 @@ from ratewise.lab import stats
 from ratewise.lab.catalogue import CATALOGUE, DEFAULT
 from ratewise.lab.plan import CONTROL, FIRST_FRESH_SEED, Budget, Choice, Plan, Results, is_control, made
 from ratewise.lab.runs import Run
+from ratewise.lab.spelled import spelled
 from ratewise.lab.strategy import Strategy
 
 Result = dict[str, Any]
@@ -50,7 +51,7 @@ def summary(plan: Plan, results: Results) -> Result:
         "decides_on": "loss",
         "budget": {
             **asdict(plan.budget), "steps": plan.steps, "batch_size": plan.facts["batch_size"],
-            "engine": plan.engine, "dtype": "float32", "runs": cost["runs"], "updates": cost["updates"],
+            "engine": plan.engine, "runs": cost["runs"], "updates": cost["updates"],
             "limit": plan.budget.updates,
         },
         "thresholds": {"alpha": stats.ALPHA, "delta": plan.budget.delta, "wins": stats.CLEAR_WINS},
@@ -102,29 +103,31 @@ def _row(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> Re
     cost = _cost(spent, results)
     settled = plan.settled(strategy, choice.best or plan.centres[strategy.name], plan.steps)
     good = [result for result in fresh if result["loss"] is not None]
-    loss, metric = stats.interval([r["loss"] for r in good]), stats.interval([r["metric"] for r in good])
+    loss = stats.interval([r["loss"] for r in good])
+    metric = stats.interval([r["metric"] for r in good if r["metric"] is not None])
+    rate = None if choice.dropped else choice.best  # a race found another rate for shorter runs; its history says it
     none = "diverged" if choice.best is None else "dropped" if choice.dropped else None
     return {
         "name": strategy.name,
         "optimizer": strategy.optimizer,
         "control": is_control(strategy),
         "trained": _trained(spent, results),
-        "peak_lr": choice.best,
+        "peak_lr": rate,
         "spec": repr(settled.lr),
         "momentum": _shown(settled.momentum),
         "weight_decay": _shown(settled.weight_decay),
         "test": {
-            "metric": plan.facts["metric"], "mean": metric.mean, "low": metric.low, "high": metric.high, "n": metric.n,
+            "metric": plan.facts["metric"], "mean": metric.mean, "low": metric.low, "high": metric.high, "n": loss.n,
             "loss": {"mean": loss.mean, "low": loss.low, "high": loss.high},
         },
         "median": _median([result["loss"] for result in fresh]),
         "best": asdict(stats.interval([x for r in fresh if (x := _at_best(r)) is not None])),
-        "area": asdict(stats.interval([math.fsum(r["test"]) / len(r["test"]) for r in good if r.get("test")])),
+        "area": asdict(stats.interval([x for r in good if (x := _on_the_way(r)) is not None])),
         "sensitivity": _sensitivity(plan, strategy, choice, results),
         "ceiling": _ceiling(plan, strategy, choice, results),
         "diverged": sum(results[run.key]["loss"] is None for run in spent),
         "runs": cost["runs"],
-        "edge": choice.edge,
+        "edge": choice.edge and rate is not None,
         "verdict": none if not choice.missing else None,
         "difference": None,
         "losses": [result["loss"] for result in fresh],
@@ -165,6 +168,12 @@ def _at_best(result: Result) -> float | None:
     return min(seen, key=lambda pair: pair[0])[1] if seen else None
 
 
+def _on_the_way(result: Result) -> float | None:
+    """Mean test loss over the marks at which it was finite; None without any."""
+    seen = [loss for loss in result.get("test") or () if loss is not None]
+    return math.fsum(seen) / len(seen) if seen else None
+
+
 def _target(plan: Plan, reference: Sequence[Result]) -> Result | None:
     """The test loss that runs are timed to; None until the reference's fresh runs are there."""
     if (given := plan.facts.get("target")) is not None:
@@ -194,11 +203,13 @@ def _tuned(plan: Plan, strategy: Strategy, rate: float, steps: int, results: Res
 def _sensitivity(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> float | None:
     """What a wrong rate costs: mean over the window's rates of min(loss, loss before training), less the best's loss.
 
+    None unless runs of full length were made over a whole window of rates: a race tries fewer, or shorter.
+
     References:
         Wortsman et al., 2023, Small-scale proxies for large-scale Transformer training instabilities, section 2.2,
         https://arxiv.org/abs/2309.14322
     """
-    if choice.best is None:
+    if choice.best is None or choice.dropped or len(choice.window) < plan.budget.rates:
         return None
     runs = {rate: _tuned(plan, strategy, rate, choice.steps, results) for rate in choice.window}
     worst = max((r["first"] for found in runs.values() for r in found if r["first"] is not None), default=math.inf)
@@ -214,7 +225,7 @@ def _sensitivity(plan: Plan, strategy: Strategy, choice: Choice, results: Result
 
 def _ceiling(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> float | None:
     """The lowest rate above the best at which a run diverged or ended no better than it began; None if none did."""
-    if choice.best is None:
+    if choice.best is None or choice.dropped:
         return None
     for rate in choice.rates:
         found = _tuned(plan, strategy, rate, choice.steps, results)
@@ -251,7 +262,8 @@ def _judge(rows: list[Result], firsts: dict[str, list[float | None]], reference:
     """Fill in each row's verdict against the reference.
 
     A run that diverged is worth no more than an untrained model, so in a paired difference it counts with the
-    loss before its first update (or the highest loss seen, if even that was not finite). It never enters a mean.
+    loss before its first update (or the highest loss seen, if even that was not finite). It enters no mean loss. A
+    strategy of which half of the runs or more diverged may be worse, but never better or a tie.
     """
     seen = [x for row in rows for x in (*row["losses"], *firsts[row["name"]]) if x is not None]
     worst = max(seen, default=0.0)
@@ -269,13 +281,17 @@ def _judge(rows: list[Result], firsts: dict[str, list[float | None]], reference:
         fields = asdict(difference)
         fields["bca"] = list(difference.bca) if difference.bca else None
         row["verdict"] = fields.pop("verdict")
+        if row["median"] is None and row["verdict"] != "worse":
+            row["verdict"], fields["seeds_needed"] = "diverged", None
         row["difference"] = fields
 
 
 def _recommended(rows: list[Result], reference: str | None) -> str | None:
-    """The reference, unless a strategy is better; then the best of those."""
+    """The best of those that are better than the reference; else the reference, unless half of its runs diverged."""
     better = [row for row in rows if row["verdict"] == "better"]
-    return min(better, key=lambda row: row["difference"]["mean"])["name"] if better else reference
+    if better:
+        return str(min(better, key=lambda row: row["difference"]["mean"])["name"])
+    return next((row["name"] for row in rows if row["name"] == reference and row["median"] is not None), None)
 
 
 def _sentence(
@@ -284,25 +300,38 @@ def _sentence(
     """One sentence that names every strategy that is not worse; None while runs are missing."""
     if not finished:
         return None
-    if reference is None or recommended is None:
+    if reference is None:
         return f"On {plan.task} every strategy diverged at every rate tried: check the model and the data first."
-    chosen = next(row for row in rows if row["name"] == recommended)
-    use = f"{recommended} ({chosen['optimizer']}, peak rate {chosen['peak_lr']:g})"
-    why = f": it is better than {reference}, which tuned best" if recommended != reference else ""
-    parts = [f"On {plan.task} ({plan.steps} updates) use {use}{why}"]
+    chosen = next((row for row in rows if row["name"] == recommended), None)
+    if chosen is None:
+        what = f"nothing can be recommended: {reference}, which tuned best, {_UNSTABLE}, and nothing is better"
+    else:
+        what = f"use {recommended} ({chosen['optimizer']}, peak rate {chosen['peak_lr']:g})"
+        what += f": it is better than {reference}, which tuned best" if recommended != reference else ""
+    parts = [f"On {plan.task} ({plan.steps} updates) {what}"]
     seeds = f"{plan.budget.fresh_seeds} seeds"
     for verdict, one, many in (
         ("better", f"is better than {reference} too", f"are better than {reference} too"),
         ("tie", f"ties with {reference}", f"tie with {reference}"),
         ("unresolved", f"cannot be told from {reference} by {seeds}", f"cannot be told from {reference} by {seeds}"),
         ("worse", "is worse", "are worse"),
+        ("unstable", _UNSTABLE, _UNSTABLE),
         ("diverged", "diverged at every rate", "diverged at every rate"),
         ("dropped", "was dropped by the race", "were dropped by the race"),
     ):
-        names = [row["name"] for row in rows if row["verdict"] == verdict and row["name"] != recommended]
+        names = [row["name"] for row in rows if _told(row) == verdict and row["name"] != recommended]
         if names:
             parts.append(f"{_names(names)} {one if len(names) == 1 else many}")
     return "; ".join(parts) + "."
+
+
+_UNSTABLE = "diverged on at least half of the fresh seeds"
+
+
+def _told(row: Result) -> str | None:
+    """The verdict; a strategy that diverged, but not at every rate, is unstable."""
+    unstable = row["verdict"] == "diverged" and row["peak_lr"] is not None
+    return "unstable" if unstable else row["verdict"]
 
 
 def _names(names: list[str]) -> str:
@@ -338,7 +367,8 @@ def _changes(
     found = [*_more_seeds(plan, rows), *_other_rates(close), *_longer(plan, close, fresh)]
     saved = [row for row in rows if row["best"]["n"] == len(row["losses"]) > 0]
     first = min(saved, key=lambda row: row["best"]["mean"], default=chosen)
-    ended = min(saved, key=lambda row: row["test"]["loss"]["mean"] or math.inf, default=chosen)
+    whole = [row for row in saved if None not in row["losses"]]
+    ended = min(whole, key=lambda row: row["test"]["loss"]["mean"], default=chosen)
     if first is not ended:
         found.append(
             f"The best checkpoint of each run instead of its end: {first['name']} then has the lowest mean test loss "
@@ -377,7 +407,8 @@ def _other_rates(rows: Sequence[Result]) -> list[str]:
 def _longer(plan: Plan, rows: Sequence[Result], fresh: dict[str, list[Any]]) -> list[str]:
     falling = []
     for row in rows:
-        tails = [r["test"][-2:] for r in fresh[row["name"]] if r["loss"] is not None and len(r.get("test") or ()) > 1]
+        tails = [(r.get("test") or ())[-2:] for r in fresh[row["name"]] if r["loss"] is not None]
+        tails = [tail for tail in tails if len(tail) == 2 and None not in tail]
         before, end = (math.fsum(tail[i] for tail in tails) for i in (0, 1))
         if end and (before - end) / abs(end) > plan.budget.delta:
             falling.append(f"{row['name']} ({(before - end) / abs(end):.0%})")
@@ -398,10 +429,10 @@ def _command(plan: Plan) -> str | None:
     if plan.strategies != tuple(CATALOGUE[name] for name in DEFAULT):
         for strategy in plan.strategies:
             if strategy != CATALOGUE[CONTROL]:  # it is there anyway
-                spelled = _spelled(strategy)
-                if spelled is None:
+                text = spelled(strategy)
+                if text is None:
                     return None
-                parts += ["-s", spelled]
+                parts += ["-s", text]
     usual = asdict(Budget())
     for name, value in (plan.facts.get("asked") or asdict(plan.budget)).items():
         if value != usual[name]:
@@ -420,15 +451,6 @@ def _command(plan: Plan) -> str | None:
     return shlex.join(parts)
 
 
-def _spelled(strategy: Strategy) -> str | None:
-    if CATALOGUE.get(strategy.name) == strategy:
-        return strategy.name
-    momentum = 0.9 if strategy.optimizer == "sgd" else None  # what the command line gives
-    if (strategy.momentum, strategy.weight_decay, strategy.settings) != (momentum, None, ()):
-        return None
-    return f"{strategy.name}={strategy.optimizer}:{strategy.lr!r}"
-
-
 def _code(plan: Plan, choices: dict[str, Choice], recommended: str | None) -> str | None:
     if recommended is None:
         return None
@@ -443,8 +465,8 @@ _PACKAGES = {"torch": ["torch"], "keras": ["keras", "tensorflow-cpu"], "optax": 
 
 
 def _versions(engine: str) -> dict[str, str]:
-    names = ["ratewise", *(_PACKAGES[_FRAMEWORKS[engine]]), "numpy", "scipy", "optuna"]
-    found = {}
+    names = ["ratewise", *(_PACKAGES[_FRAMEWORKS[engine]]), "numpy", "scipy", "scikit-learn", "optuna"]
+    found = {"python": platform.python_version()}
     for name in names:
         try:
             found[name] = version(name)
