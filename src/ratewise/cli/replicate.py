@@ -22,7 +22,7 @@ def replicate(
 ) -> None:
     """Measure again what people say about learning rates: each claim holds, does not hold here, or is unresolved.
 
-    All 25 took 90 minutes on two busy cores, single ones from 2 seconds to 17 minutes. With --write, claims that are
+    All 25 took 84 minutes on two busy cores, single ones from 2 seconds to 17 minutes. With --write, claims that are
     not named keep what the page's numbers say.
 
     Example: ratewise replicate decay-under-noise

@@ -1,7 +1,7 @@
 """A claim, what must be seen for it to hold, and what was seen.
 
-A claim's gates are written before it is measured. Each is seen, not seen, or left open by the seeds; and so a claim
-*holds*, *does not hold here* (one gate is against it), or is *unresolved*.
+Each gate is seen, not seen, or left open by the seeds; and so a claim *holds*, *does not hold here* (one gate is
+against it), or is *unresolved*.
 """
 
 import math
