@@ -60,6 +60,44 @@ def test_a_diverged_row_has_empty_cells(result):
     assert (found.loss, found.metric, found.difference, found.diverged) == ("", "", "", "12")
 
 
+def partly_diverged(result, name="one_cycle"):
+    entry = next(s for s in result["strategies"] if s["name"] == name)
+    entry["losses"] = [0.0011, 0.001, 0.0009, *[None] * 6]
+    entry["median"], entry["verdict"] = None, "diverged"
+    entry["test"]["loss"] = {"mean": 0.001, "low": 0.0008, "high": 0.0012}
+    return result
+
+
+def test_a_strategy_that_partly_diverged_says_so_beside_its_mean_and_is_ranked_last(result):
+    found = tables.rows(partly_diverged(result))
+    assert found[-1].name == "one_cycle"
+    assert found[-1].loss == "0.00100 [0.00080, 0.00120] (3 seeds; 6 diverged)"
+    assert "Runs that diverged are not in the mean" in tables.text(result)
+    result["strategies"][0].update(losses=[None] * 9, test={"metric": "accuracy", "mean": None, "loss": {"mean": None}})
+    assert row(result, "fixed").loss == "all 9 seeds diverged"
+    assert words.confidence(result).endswith("3 ties, 2 unresolved, 6 worse, 1 diverged.")
+
+
+def test_a_race_ranks_its_finalists_as_the_table_does():
+    found = race(partly_diverged(example.raced()))
+    assert (found.finals[0][0], found.finals[-1][0]) == ("cosine", "one_cycle")
+
+
+def test_there_is_no_star_to_explain_where_every_rate_diverged(result):
+    found = example.diverged(result)
+    for entry in found["strategies"]:
+        entry.update(edge=True, peak_lr=None)
+    assert "edge of the rates tried" not in tables.text(found)
+
+
+def test_a_difference_from_a_loss_that_is_not_positive_is_absolute(result):
+    for entry in result["strategies"]:
+        entry["test"]["loss"]["mean"] -= 0.6
+    assert tables.margin(result) == "±0.0195"  # 5% of 0.39
+    assert row(result, "one_cycle").difference == "−0.0020 [−0.0060, +0.0020]"
+    assert row(result, "one_cycle").bca == "[−0.0056, +0.0018]"
+
+
 def test_text_aligns_columns(result):
     lines = tables.text(result).split("\n\n")[0].splitlines()
     assert len(lines) == 15
@@ -138,6 +176,19 @@ def test_rates_in_words_say_where_runs_diverged_and_which_edge_is_meant(result):
     assert found["adamw"][0] == "0.004 (at the upper edge)"
 
 
+def test_a_chosen_rate_between_two_that_were_tried_is_shown_with_the_loss_of_the_nearer(result):
+    next(s for s in result["strategies"] if s["name"] == "cosine")["peak_lr"] = 0.0841
+    found = {cells[0]: cells[1:] for cells in tables.swept(figures.fan(result)).rows}
+    assert found["cosine"][:2] == ["0.0841", "0.218"]
+
+
+def test_rates_of_strategies_that_a_race_dropped_are_left_out(result):
+    raced = example.raced()
+    assert "fixed" not in {cells[0] for cells in tables.swept(figures.fan(raced)).rows}
+    assert words.shorter(raced)
+    assert words.shorter(result) == ""
+
+
 def test_a_race_in_words_says_who_was_dropped_when_and_why():
     found = race(example.raced())
     assert found is not None
@@ -158,6 +209,10 @@ def test_a_race_in_words_says_who_was_dropped_when_and_why():
         (1234.5, 1000.0, 1400.0, "1234 [1000, 1400]"),
         (0.00123, 0.0012, 0.0013, "0.00123 [0.00120, 0.00130]"),
         (None, 0.1, 0.2, ""),
+        (1.2e-12, 1.1e-12, 1.3e-12, "1.20e-12 [1.10e-12, 1.30e-12]"),
+        (2.5e7, 1e7, 4e7, "2.50e+07 [1.00e+07, 4.00e+07]"),
+        (1e-12, -0.5, 0.5, "0.0 [-0.5, 0.5]"),
+        (3e-9, None, None, "3.00e-09"),
     ],
 )
 def test_an_interval_shows_as_many_decimals_as_it_is_worth(mean, low, high, expected):

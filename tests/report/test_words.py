@@ -29,6 +29,16 @@ def test_there_is_no_confidence_before_a_comparison(result):
     assert words.confidence({}) == ""
 
 
+def test_what_is_not_compared_says_why(result):
+    told = [words.uncompared(found | {"finished": True}) for found in (
+        result | {"strategies": result["strategies"][:1]}, example.diverged(example.result()), result,
+    )]  # fmt: skip
+    assert [sentence[:31] for sentence in told] == [
+        "There is but one strategy, so t", "There is nothing to compare: no", "There is nothing to compare cos",
+    ]  # fmt: skip
+    assert words.uncompared(example.unfinished(result)) == "Nothing has been compared on fresh seeds yet."
+
+
 def test_changes_are_lines_of_text(result):
     assert words.changes(result)[0] == "14 seeds may settle time_based and cyclical."
     assert words.changes({"changes": ["a\nb"]}) == ["a b"]

@@ -73,7 +73,8 @@ def forest(data: Forest) -> "Figure":
         axes.plot([effect.mean], [row], "o", color=colour, markersize=5)
         if not low <= effect.mean <= high:
             beyond = effect.mean > high
-            words = f"{tables.signed(effect.mean, 0)} →" if beyond else f"← {tables.signed(effect.mean, 0)}"
+            told = tables.effect(effect, "").split(" [")[0]
+            words = f"{told} →" if beyond else f"← {told}"
             at = {"x": high, "ha": "right"} if beyond else {"x": low, "ha": "left"}
             axes.text(y=row, s=words, va="center", color=colour, **at)
     axes.set_yticks(range(len(data.effects)), [_plain(effect.name) for effect in data.effects])

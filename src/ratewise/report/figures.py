@@ -137,20 +137,36 @@ def loss(strategy: Result) -> Result:
 
 
 def strategies(result: Result) -> list[Result]:
-    """Return the strategies as they are shown: recommended, reference, then by test loss; without a loss last."""
+    """Return the strategies as they are shown: recommended, reference, then by ``rank``."""
     found = [s for s in result.get("strategies") or () if isinstance(s, Mapping)]
 
-    def key(strategy: Result) -> tuple[bool, bool, float, float]:
-        mean, metric = real(loss(strategy).get("mean")), real(part(strategy, "test").get("mean"))
-        shown = name(strategy)
-        return (
-            shown != result.get("recommended"),
-            shown != result.get("reference"),
-            math.inf if mean is None else mean,
-            math.inf if metric is None else -metric,
-        )
+    def key(strategy: Result) -> tuple[bool, bool, float, float, float]:
+        metric = real(part(strategy, "test").get("mean"))
+        shown, (share, middle) = name(strategy), rank(strategy)
+        first = shown != result.get("recommended"), shown != result.get("reference")
+        return *first, share, middle, math.inf if metric is None else -metric
 
     return sorted(found, key=key)
+
+
+def rank(strategy: Result) -> tuple[float, float]:
+    """Return what strategies are ranked by: the share of fresh runs that diverged, then the median test loss.
+
+    A run that diverged counts as the worst in the median, and a strategy without any test loss is last. Where the
+    median is not known the mean stands in for it.
+    """
+    gone, runs = diverged(strategy)
+    mean, middle = real(loss(strategy).get("mean")), real(strategy.get("median"))
+    if mean is None:
+        return 1.0, math.inf
+    return gone / runs if runs else 0.0, middle if middle is not None else math.inf if runs else mean
+
+
+def diverged(strategy: Result) -> tuple[int, int]:
+    """Return how many of the fresh runs diverged, and how many there are; both 0 if that is not known."""
+    losses = strategy.get("losses")
+    found = losses if isinstance(losses, (list, tuple)) else ()
+    return sum(real(loss) is None for loss in found), len(found)
 
 
 def progress(result: Result) -> tuple[int, int]:
@@ -177,13 +193,31 @@ def decides_on(result: Result) -> str:
 
 
 def _scale(result: Result) -> tuple[float, str] | None:
-    """What turns a difference into the number shown, and its unit: relative for a loss, points for an accuracy."""
+    """What turns a difference into the number shown, and its unit: points for an accuracy, a share for a loss.
+
+    A share of a loss that is not above 0 says nothing, so there the difference is shown as it is.
+    """
     if decides_on(result) == "accuracy":
         return 100.0, "percentage points"
     if decides_on(result) != "loss":
         return 1.0, decides_on(result)
-    base = next((real(loss(s).get("mean")) for s in strategies(result) if name(s) == result.get("reference")), None)
-    return (100.0 / base, "% of the reference's loss") if base and base > 0 else None
+    base = _base(result)
+    if base is None:
+        return None
+    return (100.0 / base, "% of the reference's loss") if base > 0 else (1.0, "units of the loss")
+
+
+def short_unit(result: Result) -> str:
+    """Return the unit of a difference as it stands behind a number: ``"%"``, ``" pp"``, or nothing."""
+    scale = _scale(result)
+    if scale is None:  # a share of a loss, as long as that is not known
+        return "%" if decides_on(result) == "loss" else ""
+    return "%" if scale[1].startswith("%") else " pp" if scale[1] == "percentage points" else ""
+
+
+def _base(result: Result) -> float | None:
+    """The reference's mean test loss."""
+    return next((real(loss(s).get("mean")) for s in strategies(result) if name(s) == result.get("reference")), None)
 
 
 def margin(result: Result) -> float | None:
@@ -194,7 +228,9 @@ def margin(result: Result) -> float | None:
     scale, delta = _scale(result), real(part(result, "budget").get("delta"))
     if scale is None or delta is None:
         return None
-    return 100.0 * delta if decides_on(result) == "loss" else delta * scale[0]
+    if decides_on(result) == "loss":
+        delta *= abs(_base(result) or 0.0)
+    return delta * scale[0]
 
 
 def effect(result: Result, strategy: Result) -> Effect | None:
@@ -261,13 +297,16 @@ def _relative(line: Line) -> Line:
 
 
 def fan(result: Result) -> Fan:
-    """Return the validation loss over the rates tried; a strategy without a tried rate is left out."""
+    """Return the validation loss over the rates tried.
+
+    Left out are strategies without a tried rate, and those that a race dropped: their runs were shorter.
+    """
     return Fan(tuple(sweep for s in strategies(result) if (sweep := _sweep(s))))
 
 
 def _sweep(strategy: Result) -> Sweep | None:
     tried = [(rate, row) for row in strategy.get("fan") or () if (rate := real(row.get("rate"))) and rate > 0]
-    if not tried:
+    if not tried or verdict(strategy) == "dropped":
         return None
     tried.sort(key=lambda pair: pair[0])
     points = [(rate, y) for rate, row in tried if (y := real(row.get("loss"))) is not None]
@@ -283,9 +322,12 @@ def _sweep(strategy: Result) -> Sweep | None:
 
 
 def _best(points: list[tuple[float, float]], chosen: float | None) -> tuple[float, float] | None:
-    """The point at the chosen rate; if that is not among them, the lowest."""
-    at_chosen = [p for p in points if chosen is not None and math.isclose(p[0], chosen, rel_tol=1e-6)]
-    return at_chosen[0] if at_chosen else min(points, key=lambda p: p[1], default=None)
+    """The chosen rate, with the loss of the nearest rate tried; the lowest point if none lies within half an octave."""
+    if chosen and points:
+        rate, loss = min(points, key=lambda point: abs(math.log(point[0] / chosen)))
+        if abs(math.log2(rate / chosen)) < 0.51:
+            return chosen, loss
+    return min(points, key=lambda point: point[1], default=None)
 
 
 def _divergence(rate: float, row: Result) -> Divergence:

@@ -48,7 +48,7 @@ def _verdict(result: Result) -> list[str]:
 def _differences(result: Result) -> list[str]:
     forest = figures.forest(result)
     if forest is None:
-        return ["Nothing has been compared on fresh seeds yet."]
+        return [_sentence(words.uncompared(result))]
     band = tables.margin(result)
     told = (
         f"Mean paired difference from {literal(forest.reference)} in {figures.decides_on(result)}, in {forest.unit}, "
@@ -62,7 +62,8 @@ def _rates(result: Result) -> list[str]:
     fan = figures.fan(result)
     if not fan.sweeps:
         return ["No rate has been tried yet."]
-    return ["Mean validation loss of the tuning seeds at the peak rates tried.", _grid(tables.swept(fan))]
+    return ["Mean validation loss of the tuning seeds at the peak rates tried.", _grid(tables.swept(fan)),
+            words.shorter(result)]  # fmt: skip
 
 
 def _curves(result: Result) -> list[str]:

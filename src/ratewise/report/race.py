@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from ratewise.report.figures import Result, loss, name, real, strategies
+from ratewise.report.figures import Result, loss, name, rank, real, strategies
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Race:
-    """All rungs, shortest first, and the mean losses on fresh seeds of those who came so far, best first."""
+    """All rungs, shortest first, and the mean losses on fresh seeds of those who came so far, by ``figures.rank``."""
 
     rungs: tuple[Rung, ...]
     finals: tuple[tuple[str, float], ...]
@@ -76,14 +76,14 @@ def race(result: Result) -> Race | None:
     begun = Race(tuple(_rung(rung, {}) for rung in rungs), ())
     finals = [
         (name(s), mean)
-        for s in strategies(result)
+        for s in sorted(strategies(result), key=rank)
         if (mean := real(loss(s).get("mean"))) is not None and name(s) in begun.names() and not begun.dropped(name(s))
     ]
-    finals.sort(key=lambda pair: pair[1])
-    return Race(tuple(_rung(rung, dict(finals)) for rung in rungs), tuple(finals))
+    places = {who: place for place, (who, _) in enumerate(finals)}
+    return Race(tuple(_rung(rung, places) for rung in rungs), tuple(finals))
 
 
-def _rung(rung: Result, finals: Mapping[str, float]) -> Rung:
+def _rung(rung: Result, finals: Mapping[str, int]) -> Rung:
     stands = _stands(rung)
     together = [stand for stand in stands if stand.name in finals]  # in the order of the rung
     pairs = list(combinations(together, 2))

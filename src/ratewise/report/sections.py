@@ -62,7 +62,7 @@ def differences(data: Data) -> Content:
     """The paired differences from the reference."""
     forest = figures.forest(data.result)
     if forest is None:
-        return tag("p", "Nothing has been compared on fresh seeds yet.")
+        return tag("p", words.uncompared(data.result))
     band = tables.margin(data.result)
     told = [
         f"Each strategy ran the same fresh seeds as {forest.reference}: the mean paired difference in "
@@ -93,7 +93,7 @@ def rates(data: Data) -> Content:
     return [
         tag("p", told), pictures.fan(data.fan, data.keys, named),
         _notes(edge if any(s.edge for s in data.fan.sweeps) else "",
-               ceiling if any(s.ceiling for s in data.fan.sweeps) else ""),
+               ceiling if any(s.ceiling for s in data.fan.sweeps) else "", words.shorter(data.result)),
         _folded("The rates in numbers", _grid(data, tables.swept(data.fan), "Rates tried")),
     ]  # fmt: skip
 

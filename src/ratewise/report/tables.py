@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Sequence
 from textwrap import fill
 from typing import NamedTuple
 
@@ -110,7 +111,7 @@ def headers(result: Result) -> Row:
 
 
 def rows(result: Result) -> list[Row]:
-    """Return one row per strategy: recommended and reference first, then by test loss."""
+    """Return one row per strategy: recommended and reference first, then by divergences and median test loss."""
     return [_row(result, strategy) for strategy in figures.strategies(result)]
 
 
@@ -204,20 +205,20 @@ def margin(result: Result) -> str:
         band = 100 * delta  # no reference yet: a share of a loss is known without it
     if band is None:
         return ""
-    return f"±{number(band)}" + {"loss": "%", "accuracy": " pp"}.get(figures.decides_on(result), "")
+    return f"±{number(band)}{figures.short_unit(result)}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return ``value`` with ``digits`` significant digits.
+    """Return ``value`` with ``digits`` significant digits, outside 0.0001 to 1,000,000 with an exponent.
 
     Example:
-        >>> [number(x) for x in (0.1, 0.012345, 1000.0, 192000, 0.00001, None)]
-        ['0.1', '0.0123', '1000', '192000', '1e-05', '–']
+        >>> [number(x) for x in (0.1, 0.012345, 1000.0, 192000, 0.00001, 2.5e6, None)]
+        ['0.1', '0.0123', '1000', '192000', '1e-05', '2.5e+06', '–']
     """
     if value is None:
         return NONE
     size = abs(value)
-    return f"{value:.{max(digits, len(str(int(size))))}g}" if 1 <= size < 1e7 else f"{value:.{digits}g}"
+    return f"{value:.{max(digits, len(str(int(size))))}g}" if 1 <= size < 1e6 else f"{value:.{digits}g}"
 
 
 def interval(mean: float | None, low: float | None, high: float | None, percent: bool = False) -> str:
@@ -228,34 +229,39 @@ def interval(mean: float | None, low: float | None, high: float | None, percent:
         '0.210 [0.200, 0.223]'
         >>> interval(0.956, 0.95, 0.961, percent=True)
         '95.6% [95.0, 96.1]'
+        >>> interval(1.234e-12, 1.1e-12, 1.4e-12)
+        '1.23e-12 [1.10e-12, 1.40e-12]'
     """
     if mean is None:
         return ""
     factor, unit = (100.0, "%") if percent else (1.0, "")
     width = (high - low) * factor if low is not None and high is not None else 0.0
-    decimals = _decimals(width) if width > 0 else 4
-    shown = f"{mean * factor:.{decimals}f}{unit}"
+    form = _form([x * factor for x in (mean, low, high) if x is not None], _decimals(width) if width > 0 else 4)
+    shown = f"{mean * factor:{form}}{unit}"
     if low is None or high is None:
         return shown
-    return f"{shown} [{low * factor:.{decimals}f}, {high * factor:.{decimals}f}]"
+    return f"{shown} [{low * factor:{form}}, {high * factor:{form}}]"
 
 
-def signed(value: float, decimals: int) -> str:
+def _form(values: Sequence[float], decimals: int) -> str:
+    """How to write numbers that belong together: with an exponent if the largest lies outside 0.0001 to 1,000,000."""
+    size = max(map(abs, values))
+    return ".2e" if 0 < size < 1e-4 or size >= 1e6 else f".{decimals}f"
+
+
+def signed(value: float, form: str) -> str:
     """Return ``"+4.8"`` or ``"−0.2"``, with a real minus sign."""
-    return f"{value:+.{decimals}f}".replace("-", "−")
+    text = f"{value:+{form}}"
+    return text.replace("-", "−", 1) if value < 0 else text
 
 
 def effect(found: figures.Effect | None, unit: str) -> str:
     """Return ``"+4.8% [−0.2, +9.0]"``."""
     if found is None:
         return ""
-    n = min(_decimals(found.high - found.low), 3) if found.high > found.low else 1
-    return f"{signed(found.mean, n)}{unit} [{signed(found.low, n)}, {signed(found.high, n)}]"
-
-
-def short_unit(result: Result) -> str:
-    """Return the unit of a difference as it stands behind a number."""
-    return {"loss": "%", "accuracy": " pp"}.get(figures.decides_on(result), "")
+    decimals = _decimals(found.high - found.low) if found.high > found.low else 1
+    form = _form((found.mean, found.low, found.high), min(decimals, 3) if unit else decimals)
+    return f"{signed(found.mean, form)}{unit} [{signed(found.low, form)}, {signed(found.high, form)}]"
 
 
 def duration(seconds: float | None) -> str:
@@ -301,13 +307,13 @@ def _row(result: Result, strategy: Result) -> Row:
         name=figures.name(strategy),
         strategy=f"{shown} {CONTROL}" if figures.control(strategy) else shown,
         verdict=words.line(figures.verdict(strategy)),
-        loss=interval(*_interval(figures.loss(strategy))),
+        loss=_loss(strategy),
         median=_padded(real(strategy.get("median"))),
         best=interval(*_interval(part(strategy, "best"))),
         area=interval(*_interval(part(strategy, "area"))),
         metric=interval(*_interval(test), percent=accuracy) if test.get("metric") not in (None, "loss") else "",
         target=_target(part(strategy, "target")),
-        difference=effect(figures.effect(result, strategy), short_unit(result)),
+        difference=effect(figures.effect(result, strategy), figures.short_unit(result)),
         bca=_limits(result, difference),
         p="" if p is None else number(p, 2),
         wins="" if wins is None else f"{100 * wins:.0f}%",
@@ -328,17 +334,25 @@ def _padded(value: float | None, digits: int = 3) -> str:
     """A number as ``number`` writes it, with zeros at its end so that a column lines up."""
     if value is None:
         return ""
-    return f"{value:#.{digits}g}" if 1e-4 < abs(value) < 10**digits / 10 else number(value, digits)
+    return f"{value:#.{digits}g}" if 1e-4 <= abs(value) < 10**digits / 10 else number(value, digits)
 
 
 def _limits(result: Result, difference: Result) -> str:
     """The bootstrap interval of a difference, in the unit of the difference itself."""
     found = figures.effect(result, {"difference": {"mean": difference.get("mean"), **_ends(difference.get("bca"))}})
-    return f"[{effect(found, '').partition(' [')[2]}" if found and difference.get("bca") else ""
+    return f"[{effect(found, figures.short_unit(result)).partition(' [')[2]}" if found and difference.get("bca") else ""
 
 
 def _ends(limits: object) -> dict[str, object]:
     return dict(zip(("low", "high"), limits, strict=False)) if isinstance(limits, (list, tuple)) else {}
+
+
+def _loss(strategy: Result) -> str:
+    """The mean of the fresh runs that survived, and beside it how many that are, if not all did."""
+    mean, (gone, runs) = interval(*_interval(figures.loss(strategy))), figures.diverged(strategy)
+    if not gone:
+        return mean
+    return f"{mean} ({runs - gone} seeds; {gone} diverged)" if mean else f"all {gone} seeds diverged"
 
 
 def _target(found: Result) -> str:

@@ -42,7 +42,7 @@ def confidence(result: Result) -> str:
     rivals = [s for s in found if part(s, "difference")]
     if not rivals or result.get("reference") is None:
         return ""
-    counts = {v: sum(figures.verdict(s) == v for s in rivals) for v in ("better", "tie", "unresolved", "worse")}
+    counts = {v: sum(figures.verdict(s) == v for s in rivals) for v in _COUNTED}
     told = [f"{n} {'tie' if v == 'tie' and n == 1 else 'ties' if v == 'tie' else v}" for v, n in counts.items() if n]
     seeds = max((int(real(part(s, "test").get("n")) or 0) for s in found), default=0)
     kinds = sorted({str(part(s, "difference").get("interval") or "t") for s in rivals})
@@ -54,6 +54,21 @@ def confidence(result: Result) -> str:
     sentences = [f"Of {len(rivals)} rival{'s' * (len(rivals) != 1)}: {', '.join(told)}"] if told else []
     sentences += _chosen(result, rivals)
     return f"{SURE}: {', '.join(part for part in how if part)}. {'. '.join(sentences)}."
+
+
+_COUNTED = ("better", "tie", "unresolved", "worse", "diverged")
+
+
+def uncompared(result: Result) -> str:
+    """Return why there is no difference to show."""
+    found = figures.strategies(result)
+    if len(found) == 1:
+        return "There is but one strategy, so there is nothing to compare it with."
+    if not found or figures.unfinished(result) or result.get("verdict") is None:
+        return "Nothing has been compared on fresh seeds yet."
+    if result.get("reference") is None:
+        return "There is nothing to compare: no strategy has a rate at which every tuning run survived."
+    return f"There is nothing to compare {line(result['reference'])} with: no other strategy ran on fresh seeds."
 
 
 def _chosen(result: Result, rivals: list[Result]) -> list[str]:
@@ -70,7 +85,7 @@ def _chosen(result: Result, rivals: list[Result]) -> list[str]:
 
 def notes(result: Result) -> list[str]:
     """Return what the cells of one table of everything need explained."""
-    return list(filter(None, (control(result), _edge(result), _needed(result), _trained(result))))
+    return list(filter(None, (control(result), _survived(result), _edge(result), _needed(result), _trained(result))))
 
 
 def compared(result: Result) -> list[str]:
@@ -91,7 +106,8 @@ def control(result: Result) -> str:
 
 
 def _edge(result: Result) -> str:
-    if not any(strategy.get("edge") for strategy in figures.strategies(result)):
+    found = figures.strategies(result)
+    if not any(strategy.get("edge") and real(strategy.get("peak_lr")) is not None for strategy in found):
         return ""
     return "* The best rate lies at the edge of the rates tried: a better one may lie beyond."
 
@@ -142,7 +158,23 @@ def results(result: Result) -> list[str]:
         )
     if _known(result, "area"):
         found.append("Mean on the way: the mean held-out loss over the whole run, for whoever may have to stop early.")
-    return found
+    return list(filter(None, (_survived(result), *found)))
+
+
+def _survived(result: Result) -> str:
+    if not any(figures.diverged(strategy)[0] for strategy in figures.strategies(result)):
+        return ""
+    return (
+        "Runs that diverged are not in the mean: how many survived stands beside it. In the median they are the worst, "
+        "and strategies are ranked by the share of runs that diverged, then by the median."
+    )
+
+
+def shorter(result: Result) -> str:
+    """Return why some strategies have no rate, empty if all have."""
+    if not any(figures.verdict(strategy) == "dropped" for strategy in figures.strategies(result)):
+        return ""
+    return "Strategies that the race dropped are not here: their runs were shorter, and their best rates are of those."
 
 
 SCORE = (
