@@ -1,6 +1,6 @@
 """What one training run gave: the common language of every engine that trains many of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MARKS = 10
 """How often a run is measured on held-out examples."""
@@ -19,6 +19,8 @@ class Outcome:
         trained: How: ``"population"``, ``"jax"``, ``"keras"``, ``"one by one"``, or ``"one by one: REASON"`` where an
             engine had to fall back.
         updates: Updates really made for it: a beginning shared by several runs counts for the first of them.
+        seconds: What it took, compilation included; None if it was trained together with all others of its cohort
+            that have none. Equal runs may differ in it.
     """
 
     losses: list[float]
@@ -27,6 +29,7 @@ class Outcome:
     metric: float | None
     trained: str
     updates: int
+    seconds: float | None = field(default=None, compare=False)
 
 
 def marks(steps: int) -> list[int]:

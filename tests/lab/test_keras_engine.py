@@ -111,6 +111,40 @@ def test_both_engines_agree_from_the_same_initial_values(task, name):
     assert ours.losses == pytest.approx(theirs.losses, rel=1e-2)
 
 
+class Active(keras.layers.Layer):
+    """It adds to the loss what depends on the batch."""
+
+    def call(self, x):
+        self.add_loss(0.05 * keras.ops.mean(keras.ops.square(x)))
+        return x
+
+
+def penalized():
+    """Wine's model with a penalty on weights and one on activities."""
+    return keras.Sequential(
+        [
+            keras.Input((13,)),
+            keras.layers.Dense(8, activation="tanh", kernel_regularizer=keras.regularizers.L2(0.1)),
+            Active(),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+def test_what_a_model_adds_to_the_loss_is_trained_on_and_not_held_against_it(task):
+    settled = strategy("fixed").with_peak(0.1, STEPS)
+    found = trained(Engine(replace(task, keras_model=penalized)), settled, seed=3)
+    keras.utils.set_random_seed(3)
+    model, (x, y) = penalized(), task.splits["train"]
+    model.compile(settled.keras(STEPS), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    losses = [float(model.train_on_batch(x[batch], y[batch])) for batch in task.order(3, STEPS)]
+    assert found.losses[0] == pytest.approx(losses[0], rel=1e-4)
+    x, y = task.splits["valid"]
+    error = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert found.loss == pytest.approx(float(error(y, model(x))), rel=1e-4)
+    assert found.seconds > 0
+
+
 def test_a_rule_sees_the_validation_loss_at_each_mark(engine):
     free = Strategy("free", "sgd", Constant(4.0))
     cut = replace(free, lr=Constant(4.0) * Plateau(1e-6, patience=1, min_scale=0.0))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from time import sleep
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from toys import TOKENS, Toy, X, mlp
 from ratewise import Constant, Linear, Piecewise, Schedule, Strategy, cosine, one_cycle, one_cycle_momentum
 from ratewise.lab.catalogue import CATALOGUE
 from ratewise.lab.loading import load
-from ratewise.lab.runs import Member
+from ratewise.lab.runs import Cohort, Member, Run, execute
 from ratewise.outcome import marks
 from ratewise.torch import cohorts, engine
 from ratewise.torch.optimizers import optimizer_class
@@ -165,6 +166,22 @@ class Reader(nn.Module):
 def test_models_of_many_kinds(make):
     task = Toy(lambda: make().double(), TOKENS[:, :-1], TOKENS[:, -1])
     both(task, members(strategy("adam", cosine(0.01)), strategy("sgd", cosine(0.05), momentum=0.9), steps=20))
+
+
+class Twice(nn.Module):
+    """One dropout module, called three times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.drop = nn.Linear(6, 6), nn.Linear(6, 3), nn.Dropout(0.3)
+
+    def forward(self, x):
+        return self.two(self.drop(self.one(self.drop(x)).tanh() + self.drop(x)))
+
+
+def test_a_dropout_module_called_several_times_in_a_pass_ends_where_it_would_alone():
+    runs = members(CATALOGUE["cosine"], CATALOGUE["adam"], steps=30)
+    both(Toy(lambda: Twice().double()), runs, 1e-10)
 
 
 def test_normalization_dropout_and_clipping():
@@ -337,6 +354,58 @@ class Unused(nn.Linear):
         return y if self.training else y * self.late
 
 
+class Running(nn.Linear):
+    """A scalar mean beside a large table: written anew rather than into, from some pass on; in training or without."""
+
+    def __init__(self, since=0, training=True, into=False) -> None:
+        super().__init__(6, 3)
+        self.since, self.when, self.into = since, training, into
+        self.register_buffer("mean", torch.tensor(1.0))
+        self.register_buffer("passes", torch.tensor(0))
+        self.register_buffer("table", torch.ones(1000, 64))
+        self.count = 0
+
+    def forward(self, x):
+        if self.training == self.when:
+            self.count += 1
+            new = 0.9 * self.mean + 0.1 * x.detach().square().mean()
+            if self.into:
+                self.mean += new - self.mean
+            elif self.count > self.since:
+                self.mean = new
+        return super().forward(x) * self.mean
+
+
+class Astray(nn.Linear):
+    """Its scalar mean is written into, but otherwise at each call of the module."""
+
+    calls = 0
+
+    def __init__(self) -> None:
+        super().__init__(6, 3)
+        self.register_buffer("mean", torch.tensor(1.0))
+        self.register_buffer("table", torch.ones(1000, 64))
+
+    def forward(self, x):
+        Astray.calls += 1
+        self.mean.mul_(1 + Astray.calls % 3 / 30)
+        return super().forward(x)
+
+
+class Sampling(nn.Module):
+    """It draws in evaluation only, with or without a layer that cannot be mapped there."""
+
+    def __init__(self, recurrent=False) -> None:
+        super().__init__()
+        self.memory = nn.GRU(6, 6, batch_first=True) if recurrent else None
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        if self.memory is not None:
+            x = self.memory(x[:, None])[0][:, -1]
+        return self.head(functional.dropout(x, 0.5, not self.training))
+
+
 def hooked():
     layer = nn.Linear(6, 3)
     layer.weight.register_hook(lambda g: g.clamp(-0.01, 0.01))
@@ -356,16 +425,72 @@ def hooked():
         (lambda: Own(6, 3), "a loss of the first update differs by"),
         (lambda: Unused(6, 3), "a parameter gets no gradient"),
         (hooked, "a parameter has hooks of its own"),
+        (Running, "the model puts another tensor in place of 'mean'"),
+        (lambda: Running(since=8), "the model puts another tensor in place of 'mean'"),
+        (lambda: Running(training=False), "the model puts another tensor in place of 'mean'"),
+        (Astray, "a buffer of the first update differs by"),
+        (Sampling, "the model draws random numbers"),
+        (lambda: Sampling(recurrent=True), "the model draws random numbers"),
     ],
-    ids=["branch", "mask", "function", "attention", "recurrent", "cumulative", "counts", "own", "unused", "hooks"],
-)
+    ids=[
+        "branch", "mask", "function", "attention", "recurrent", "cumulative", "counts", "own", "unused", "hooks",
+        "reassigns", "reassigns late", "reassigns in evaluation", "a small buffer", "in evaluation",
+        "in evaluation, row by row",
+    ],
+)  # fmt: skip
 def test_a_model_that_cannot_be_trained_in_lockstep_is_trained_one_by_one_and_says_so(make, reason):
     task = Toy(lambda: make().double())
     runs = members(strategy("adamw", cosine(0.01), weight_decay=0.5), steps=10)
     found = cohorts.Engine(task).cohort(runs)
     assert all(outcome.trained.startswith(f"one by one: {reason}") for outcome in found), found[0].trained
     if make is not Counting and "differs" not in reason:
+        assert all(outcome.seconds > 0 for outcome in found)
         assert_equal(found, engine.Engine(task).cohort(runs), 1e-12)
+
+
+def test_a_buffer_that_is_written_into_is_trained_in_lockstep():
+    both(Toy(lambda: Running(into=True).double()), members(CATALOGUE["cosine"], CATALOGUE["adam"], steps=20))
+
+
+def test_a_gradient_that_is_small_beside_the_others_is_compared_with_itself():
+    class Scaled(nn.Linear):
+        """A weight of little influence, used otherwise at each call."""
+
+        calls = 0
+
+        def __init__(self) -> None:
+            super().__init__(6, 3)
+            self.small = nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, x):
+            Scaled.calls += 1
+            return super().forward(x) + 1e-7 * (1 + Scaled.calls % 3) * (self.small * x[:, :3])
+
+    (found,) = cohorts.Engine(Toy(lambda: Scaled().double())).cohort(members(CATALOGUE["adam"], steps=5)[:1])
+    assert found.trained.startswith("one by one: a gradient of the first update differs by"), found.trained
+
+
+class Idle(torch.optim.Rprop):
+    """Slow, and not on the list."""
+
+    def step(self, closure=None):
+        sleep(0.05)
+        return super().step(closure)
+
+
+def test_what_falls_back_tells_its_own_time_and_what_is_in_lockstep_shares_the_rest():
+    slow, quick = Strategy("slow", Idle, Constant(0.01)), CATALOGUE["cosine"]
+    task = replace(load("digits"), name="timed")
+    runs = members(slow, quick, seeds=(0, 1, 2), steps=5, factors=(1.0,))
+    found = cohorts.Engine(task).cohort(runs)
+    assert all(outcome.seconds > 0.25 for outcome in found[:3])
+    assert [outcome.seconds for outcome in found[3:]] == [None] * 3
+    keys = [Run(task.fingerprint, m.strategy.name, "", 0.1, m.seed, "tune", 5, "population") for m in runs]
+    results = execute(Cohort(task, tuple(keys), tuple(runs)))
+    seconds = [result["seconds"] for result in results]
+    assert min(seconds[:3]) > 0.25
+    assert seconds[3] == seconds[4] == seconds[5] > 0
+    assert sum(seconds[3:]) < sum(seconds[:3])
 
 
 def test_an_optimizer_that_is_not_on_the_list_goes_one_by_one_and_the_rest_stays_together():

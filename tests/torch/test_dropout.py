@@ -1,12 +1,17 @@
 """Dropout that a seed fixes: as random as it must be, and the same in every engine."""
 
+from functools import partial
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.func import functional_call, vmap
+from torch.utils.checkpoint import checkpoint
 
-from ratewise.torch.dropout import Keyed, keep, keyed, keys, write_keys
+from ratewise.errors import TaskError
+from ratewise.torch.dropout import Keyed, called, keep, keyed, keys, write_keys
 
 N = 1 << 16
 
@@ -41,6 +46,55 @@ def test_masks_of_other_seeds_updates_and_modules_are_independent(others):
         two = mask(**other) - 0.5
         spectrum = torch.fft.irfft(torch.fft.rfft(one).conj() * torch.fft.rfft(two)) / (N * 0.25)  # at every shift
         assert float(spectrum.abs().max()) < 6 / N**0.5
+
+
+def test_masks_of_other_calls_are_independent_and_dropped_as_often():
+    key = torch.from_numpy(keys([0], 0, 1)[0, 0])
+    masks = [keep(called(key, call), (N,), 0.5).double() - 0.5 for call in (0, 1, 2, 3, 1000, 2**31)]
+    assert torch.equal(masks[0] + 0.5, mask())
+    for one, two in combinations(masks, 2):
+        spectrum = torch.fft.irfft(torch.fft.rfft(one).conj() * torch.fft.rfft(two)) / (N * 0.25)
+        assert float(spectrum.abs().max()) < 6 / N**0.5
+    assert max(abs(float(x.mean())) for x in masks) < 5 * 0.5 / N**0.5
+
+
+class Twice(nn.Module):
+    """One dropout module, called twice: apart, or under checkpoints that compute it again in the backward pass."""
+
+    def __init__(self, calls=2, recomputed=False) -> None:
+        super().__init__()
+        self.drop, self.calls, self.recomputed = nn.Dropout(0.5), calls, recomputed
+
+    def forward(self, x):
+        call = partial(checkpoint, self.drop, use_reentrant=False) if self.recomputed else self.drop
+        return torch.stack([call(x * x) for _ in range(self.calls)])
+
+
+def test_a_module_called_twice_in_a_pass_drops_others_and_the_same_in_the_next_pass_and_under_vmap():
+    model = Twice()
+    names = keyed(model)
+    x = torch.ones(4, 64)
+    stacked = {names[0]: torch.from_numpy(keys([7, 8], 11, 1)[0])}
+    together = vmap(lambda k: functional_call(model, k, (x,)))(stacked)
+    for i, seed in enumerate((7, 8)):
+        write_keys(model, names, seed, 11)
+        one = model(x)
+        assert torch.equal(one, together[i])
+        assert torch.equal(one, model(x))
+        assert 0.3 < float((one[0] == one[1]).double().mean()) < 0.7
+
+
+def test_a_mask_that_is_computed_again_is_the_same_or_refused():
+    model = Twice(calls=1, recomputed=True)
+    write_keys(model, keyed(model), 3, 0)
+    x = torch.ones(64, requires_grad=True)
+    y = model(x)
+    y.sum().backward()
+    assert torch.equal(x.grad, 2 * y[0].detach())
+    model = Twice(recomputed=True)
+    write_keys(model, keyed(model), 3, 0)
+    with pytest.raises(TaskError, match="Use one for each call"):
+        model(x).sum().backward()
 
 
 def test_elements_of_a_mask_are_independent_at_every_distance():

@@ -73,6 +73,31 @@ def test_rules_observe_the_validation_loss_at_every_mark():
     assert len(outcome.held["valid"]) == cuts + 1
 
 
+class Half(torch.nn.Module):
+    """Trained in bfloat16, which numpy does not have, with a buffer of every other kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp(torch.bfloat16)
+        for kind in (torch.bool, torch.int8, torch.float16, torch.complex64):
+            self.register_buffer(str(kind).partition(".")[2], torch.ones((), dtype=kind))
+        self.register_buffer("none", torch.zeros(3, 0))
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+
+    def forward(self, x):
+        return self.net(x.bfloat16())
+
+
+@pytest.mark.parametrize("kind", [engine, cohorts], ids=["one by one", "population"])
+def test_a_model_in_bfloat16_is_examined_and_trained(kind):
+    found = kind.Engine(Toy(Half))
+    assert found.examine() == kind.Engine(Toy(Half)).examine()
+    assert found.examine() != kind.Engine(Toy(lambda: mlp(torch.float64))).examine()
+    (outcome,) = found.cohort([Member(Strategy("s", "sgd", Constant(0.1)), 0, STEPS, "tune")])
+    assert outcome.loss < outcome.losses[0]
+    assert outcome.trained == ("one by one" if kind is engine else "population")
+
+
 def test_a_rate_that_follows_a_metric_goes_one_by_one_and_says_so():
     strategy = Strategy("plateau", "sgd", Constant(0.1) * Plateau(0.5, patience=1))
     outcome = trained(strategy, cohorts)

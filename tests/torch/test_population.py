@@ -307,6 +307,27 @@ def test_a_loss_that_reads_the_parameters_by_itself_trains_one_by_one() -> None:
     assert "the loss reads the model's parameters by itself" in trainable.valid_for["engine"]
 
 
+def test_a_buffer_that_is_written_anew_trains_one_by_one() -> None:
+    class Running(nn.Linear):
+        """It puts a new mean in place of the old one."""
+
+        def __init__(self) -> None:
+            super().__init__(6, 3)
+            self.register_buffer("mean", torch.tensor(1.0))
+
+        def forward(self, x):
+            if self.training:
+                self.mean = 0.9 * self.mean + 0.1 * x.square().mean()
+            return super().forward(x) / self.mean
+
+    torch.manual_seed(0)
+    model = Running().double()
+    trainable = TorchTrainable(model, torch.optim.Adam(model.parameters()), LOSS, BATCHES, held_out=[(X, Y)])
+    trainable.scores([[0.01] * 3, [0.02] * 3], 0)
+    trainable.restore()
+    assert "the model puts another tensor in place of 'mean'" in trainable.valid_for["engine"]
+
+
 def test_parameters_that_no_optimizer_trains_do_not_count_as_read() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 3)).double()

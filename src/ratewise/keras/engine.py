@@ -8,7 +8,9 @@ another strategy is another table and not another compilation.
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -35,6 +37,9 @@ LOSSES: dict[str, Callable[[], Any]] = {
 
 class Engine:
     """Trains a task's Keras model, one run at a time.
+
+    What the model adds to the loss (regularizers, ``add_loss``) is trained on, and part of the training loss; what is
+    held out is measured by the task's loss alone.
 
     Args:
         task: A ``ratewise.Task`` with a ``keras_model`` and a loss of ``LOSSES``.
@@ -112,7 +117,12 @@ class Engine:
 
     def cohort(self, members: Sequence[Any]) -> list[Outcome]:
         """Train every member and measure it; as ``ratewise.torch.engine.Engine.cohort``."""
-        return [self._one(member) for member in members]
+        return [self._timed(member) for member in members]
+
+    def _timed(self, member: Any) -> Outcome:
+        started = time.perf_counter()
+        outcome = self._one(member)
+        return replace(outcome, seconds=time.perf_counter() - started)
 
     def _one(self, member: Any) -> Outcome:
         self._start(member.seed)
@@ -220,6 +230,8 @@ class _Loop:
             for t in tf.range(updates):
                 with tf.GradientTape() as tape:
                     value = loss(tf.gather(targets, order[t]), model(tf.gather(inputs, order[t]), training=True))
+                    for extra in model.losses:
+                        value += tf.cast(tf.reduce_sum(extra), value.dtype)
                 gradients = tape.gradient(value, variables)
                 if self._clip_norm is not None:
                     gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm)

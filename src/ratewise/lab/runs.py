@@ -186,7 +186,8 @@ def execute(planned: Cohort) -> list[dict[str, Any]]:
         For each run plain JSON values: ``loss`` and ``metric`` on the split that decides (None if the run diverged),
         ``first`` (training loss before the first update), ``diverged`` (update of the first loss that was not
         finite, or None), ``curve``, ``marks`` and the held-out losses there (``valid``, ``test``), ``trained``,
-        ``updates``, ``started`` and ``seconds`` (its share of the cohort's).
+        ``updates``, ``started`` and ``seconds`` (its own where the engine tells it, else its share of the rest of the
+        cohort's).
 
     Raises:
         TaskError: The task's own code raised.
@@ -200,8 +201,20 @@ def execute(planned: Cohort) -> list[dict[str, Any]]:
         raise
     except Exception as error:
         raise TaskError(f"Task {name!r}: training raised {type(error).__name__}: {error}") from error
-    spent = {"started": started, "seconds": (time.monotonic() - clock) / len(outcomes)}
-    return [_result(o, m.steps) | spent for o, m in zip(outcomes, planned.members, strict=True)]
+    seconds = _seconds([outcome.seconds for outcome in outcomes], time.monotonic() - clock)
+    return [
+        _result(o, m.steps) | {"started": started, "seconds": s}
+        for o, m, s in zip(outcomes, planned.members, seconds, strict=True)
+    ]
+
+
+def _seconds(told: list[float | None], total: float) -> list[float]:
+    """The seconds of each run: those that were told, and of the rest an equal share to those that were not told.
+
+    Where all were told, all share the rest, so that the sum is always the total.
+    """
+    share = max(0.0, total - math.fsum(s for s in told if s is not None)) / (told.count(None) or len(told))
+    return [share if s is None else s if None in told else s + share for s in told]
 
 
 def _result(outcome: Outcome, steps: int) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The population engine for PyTorch: many runs of a task in lockstep, whatever their strategies.
 
 Runs that begin alike are trained once until they part. What cannot be trained in lockstep, or comes out otherwise than
-one by one in a first update, is trained one by one and says so.
+one by one in a first update, is trained one by one, says so, and tells its own time.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ratewise.core.schedule import Schedule
 from ratewise.core.shapes import Constant
+from ratewise.errors import AdapterError
 from ratewise.outcome import Outcome, marks
 from ratewise.torch import engine
 from ratewise.torch.dropout import keys, write_keys
@@ -80,16 +82,21 @@ class Engine(engine.Engine):
                 key=lambda i: (seat[kinds[i]], place[members[i].seed], i),
             )
             found: dict[int, Outcome] = {}
+            tried = dict.fromkeys(range(len(members)), 0.0)  # seconds lost in lockstep
             room = self.room() if order else 1
             for part in (order[i : i + room] for i in range(0, len(order), room)):
+                started = time.perf_counter()
                 try:
                     with mapped():
                         outcomes = self._together([members[i] for i in part], [kinds[i] for i in part])
                     found.update(zip(part, outcomes, strict=True))
                 except Exception as error:
                     alone.update(dict.fromkeys(part, _why(error)))
+                    tried.update(dict.fromkeys(part, (time.perf_counter() - started) / len(part)))
             for i, reason in alone.items():
-                found[i] = replace(self._one(members[i]), trained=f"one by one: {reason}")
+                one = self._one(members[i])
+                took = tried[i] + (one.seconds or 0.0)
+                found[i] = replace(one, trained=f"one by one: {reason}", seconds=took)
         return [found[i] for i in range(len(members))]
 
     def _unfit(self, members: Sequence[Any], kinds: Sequence[Any]) -> dict[int, str]:
@@ -304,8 +311,9 @@ def _compare(
 ) -> None:  # fmt: skip
     """Compare the first update of a run in lockstep with that of the same run alone.
 
-    Where a gradient is nothing but rounding (a bias before a normalization), an adaptive optimizer moves by its sign:
-    such elements are left out of the comparison of moves.
+    Each tensor is compared with itself, but for rounding: that of all gradients, of all weights, and in a buffer of
+    numbers near 1. Where a gradient is nothing but rounding (a bias before a normalization), an adaptive optimizer
+    moves by its sign: such elements are left out of the comparison of moves.
 
     Raises:
         ArithmeticError: They differ, or the optimizer alone passes over a parameter that has no gradient.
@@ -318,17 +326,40 @@ def _compare(
     largest = max(float(g.abs().max()) for g in gradients.values())
     told = {name: g.abs() > 1e-4 * largest for name, g in gradients.items()}
     buffers = dict(model.named_buffers())
-    rounding = 4 * torch.finfo(loss.dtype).eps * math.hypot(*(float(p.double().norm()) for p in before.values()))
-    for what, pairs, allowed, floor in (
-        ("a loss", [(mine, loss)], 1e-4, 0.0),
-        ("a gradient", [(gradients[name], alone[name]) for name in alone], 1e-4, 0.0),
-        ("a move", [((row[0][n] - before[n])[told[n]], moved[n][told[n]]) for n in alone], 1e-3, rounding),
-        ("a buffer", [(row[1][name], buffers[name]) for name in buffers], 1e-3, 0.0),
+    eps = max(torch.finfo(x.dtype).eps for x in (loss, *before.values()) if x.is_floating_point())
+    ulps = 8 * eps
+    close = max(1e-4, 4 * eps)
+    weights = 4 * eps * _norm(before.values())
+    for what, pairs, allowed, floors in (
+        ("a loss", [(mine, loss)], close, [0.0]),
+        ("a gradient", [(gradients[n], alone[n]) for n in alone], close, [ulps * _norm(alone.values())] * len(alone)),
+        (
+            "a move",
+            [((row[0][n] - before[n])[told[n]], moved[n][told[n]]) for n in alone],
+            10 * close,
+            [weights + ulps * _norm(moved.values())] * len(alone),
+        ),
+        (
+            "a buffer",
+            [(row[1][n], b) for n, b in buffers.items()],
+            10 * close,
+            [ulps * math.sqrt(b.numel()) for b in buffers.values()],
+        ),
     ):
-        off = math.hypot(*(float((a.double() - b.double()).norm()) for a, b in pairs))
-        size = math.hypot(*(float(b.double().norm()) for _, b in pairs))
-        if not off <= allowed * size + floor + 1e-12:
-            raise ArithmeticError(f"{what} of the first update differs by {off / max(size, 1e-300):.2g} of its size")
+        for (a, b), floor in zip(pairs, floors, strict=True):
+            off, size = _norm([_wide(a) - _wide(b)]), _norm([b])
+            if not (torch.equal(a, b) or off <= allowed * size + floor + 1e-12):  # infinities may be equal
+                share = off / max(size, 1e-300)
+                raise ArithmeticError(f"{what} of the first update differs by {share:.2g} of its size")
+
+
+def _norm(tensors: Iterable[Tensor]) -> float:
+    """The Euclidean norm of all of them together."""
+    return math.hypot(*(float(_wide(x).norm()) for x in tensors))
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float64))
 
 
 def _why(error: Exception) -> str:
@@ -338,4 +369,4 @@ def _why(error: Exception) -> str:
         return "the model draws random numbers other than by dropout modules"
     if "data-dependent control flow" in text or ".item()" in text:
         return "the model decides by the value of a tensor"
-    return text if isinstance(error, ArithmeticError) else f"{type(error).__name__}: {text:.150}"
+    return text if isinstance(error, (AdapterError, ArithmeticError)) else f"{type(error).__name__}: {text:.150}"

@@ -1,4 +1,4 @@
-"""Dropout that a seed fixes: whether an element is dropped depends on seed, update, module and place alone.
+"""Dropout that a seed fixes: whether an element is dropped depends on seed, update, module, call and place alone.
 
 A generator's mask depends on what was drawn before, so runs in lockstep could never drop what each would drop alone.
 Here the mask is a hash of a counter (Salmon et al., 2011), whose key is held as a buffer: one key for every run.
@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ratewise.errors import TaskError
+
 KINDS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 """Classes that are replaced; of subclasses nothing is known."""
 
@@ -21,7 +23,7 @@ _WHOLE = {nn.Dropout1d: 3, nn.Dropout2d: 4, nn.Dropout3d: 5}
 
 
 class Keyed(nn.Module):
-    """What takes the place of a dropout module; the same mask whenever it is called within one update.
+    """What takes the place of a dropout module: another mask at each call of a pass, the same in all of an update's.
 
     Args:
         p: Probability that an element is dropped, in [0, 1].
@@ -33,7 +35,7 @@ class Keyed(nn.Module):
 
     def __init__(self, p: float, inplace: bool, kind: type[Any]) -> None:
         super().__init__()
-        self.p, self.inplace, self.kind = p, inplace, kind
+        self.p, self.inplace, self.kind, self.calls = p, inplace, kind, 0
         self.register_buffer("key", torch.zeros(2, dtype=torch.int32), persistent=False)
 
     def extra_repr(self) -> str:
@@ -41,12 +43,26 @@ class Keyed(nn.Module):
         return f"p={self.p}, inplace={self.inplace}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` with elements set to 0 and the others divided by 1 - p, while training."""
+        """Return ``x`` with elements set to 0 and the others divided by 1 - p, while training.
+
+        Raises:
+            TaskError: It was called several times, and a backward pass recomputes one of them: nothing says which.
+        """
         if not self.training or self.p == 0.0:
             return x
-        kept = keep(self.key, self._shape(x), self.p).to(x.dtype)
+        kept = keep(called(self.key, self._call()), self._shape(x), self.p).to(x.dtype)
         mask = kept / (1.0 - self.p) if self.p < 1.0 else torch.zeros_like(kept)
         return x.mul_(mask) if self.inplace else x * mask
+
+    def _call(self) -> int:
+        """The number of this call in the pass."""
+        if torch._C._current_graph_task_id() == -1:  # else this is a backward pass
+            self.calls += 1
+        elif self.calls > 1:
+            raise TaskError(
+                "a dropout module that is called several times cannot be recomputed. Use one for each call."
+            )
+        return max(0, self.calls - 1)
 
     def _shape(self, x: Tensor) -> tuple[int, ...]:
         """The shape of the mask: single elements, or channels."""
@@ -64,18 +80,31 @@ def keep(key: Tensor, shape: Sequence[int], p: float) -> Tensor:
         key: Two int32 numbers; the first is odd.
         shape: Of the mask.
         p: Probability that an element is dropped.
+    """
+    h = _hashed(torch.arange(math.prod(shape), dtype=torch.int32, device=key.device) * key[0] + key[1])
+    dropped = round(p * 2**32) - 2**31  # of the numbers from -2**31 on
+    return (h >= min(dropped, 2**31 - 1)).reshape(*shape)
+
+
+def called(key: Tensor, call: int) -> Tensor:
+    """Return the key of a call: of the first, number 0, it is the module's own."""
+    if call == 0:
+        return key
+    step = (call * 0x9E3779B9 + 2**31) % 2**32 - 2**31  # as int32
+    return _hashed(key + step) | torch.tensor([1, 0], dtype=key.dtype, device=key.device)
+
+
+def _hashed(h: Tensor) -> Tensor:
+    """A one-to-one mixture of all int32 numbers.
 
     References:
         Wellons, 2018, Prospecting for Hash Functions (lowbias32). https://nullprogram.com/blog/2018/07/31/
     """
-    h = torch.arange(math.prod(shape), dtype=torch.int32, device=key.device) * key[0] + key[1]
     h = h ^ ((h >> 16) & 0xFFFF)
     h = h * 0x7FEB352D
     h = h ^ ((h >> 15) & 0x1FFFF)
     h = h * (0x846CA68B - 2**32)
-    h = h ^ ((h >> 16) & 0xFFFF)
-    dropped = round(p * 2**32) - 2**31  # of the numbers from -2**31 on
-    return (h >= min(dropped, 2**31 - 1)).reshape(*shape)
+    return h ^ ((h >> 16) & 0xFFFF)
 
 
 def keys(seeds: Sequence[int], update: int, modules: int) -> NDArray[np.int32]:
@@ -99,7 +128,11 @@ def _mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def keyed(model: nn.Module) -> list[str]:
-    """Replace every dropout module of a model; return the names of their keys among the model's buffers, in order."""
+    """Replace every dropout module of a model, and have it count their calls anew whenever it is called itself.
+
+    Returns:
+        The names of their keys among the model's buffers, in order.
+    """
     twins: dict[int, Keyed] = {}
     for parent in list(model.modules()):
         for name, child in parent.named_children():
@@ -107,7 +140,15 @@ def keyed(model: nn.Module) -> list[str]:
                 twin = twins.setdefault(id(child), Keyed(child.p, child.inplace, type(child)))
                 twin.training = child.training
                 setattr(parent, name, twin)
+    if twins:
+        model.register_forward_pre_hook(_counted_anew)
     return [f"{name}.key" for name, module in model.named_modules() if isinstance(module, Keyed)]
+
+
+def _counted_anew(model: nn.Module, _: Any) -> None:
+    for module in model.modules():
+        if isinstance(module, Keyed):
+            module.calls = 0
 
 
 def write_keys(model: nn.Module, names: Sequence[str], seed: int, update: int) -> None:

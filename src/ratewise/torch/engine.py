@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -95,7 +96,8 @@ class Engine:
             model = self._built()
             digest = hashlib.sha256(str(model).encode())
             for name, value in model.state_dict().items():
-                digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+                values = value.detach().cpu().reshape(-1).view(torch.uint8)  # numpy has no bfloat16
+                digest.update(name.encode() + values.numpy().tobytes())
             self._try(model)
         return digest.hexdigest()
 
@@ -173,6 +175,11 @@ class Engine:
         return [self._one(member) for member in members]
 
     def _one(self, member: Any) -> Outcome:
+        started = time.perf_counter()
+        outcome = self._alone(member)
+        return replace(outcome, seconds=time.perf_counter() - started)
+
+    def _alone(self, member: Any) -> Outcome:
         with torch.random.fork_rng(devices=[]), one_thread():
             model, keys = self._start(member.seed)
             optimizer, scheduler = member.strategy.torch(model.parameters(), member.steps)

@@ -5,15 +5,14 @@ in everything but the model: the stacked tensors have a row for each run, and an
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
-from ratewise.torch.population import SHARED, scale_move
+from ratewise.torch.population import SHARED, called, scale_move
 
 
 class Lockstep:
@@ -49,7 +48,7 @@ class Lockstep:
     def _row(
         self, parameters: dict[str, Tensor], rest: dict[str, Tensor], inputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        output = functional_call(self._model, {**parameters, **rest}, (inputs,))
+        output = called(self._model, {**parameters, **rest}, (inputs,), {})
         loss = self._loss(output, targets).reshape(())
         return loss, loss
 
@@ -92,20 +91,29 @@ class Lockstep:
             targets: Likewise.
             accuracy: Whether the metric is the share of right classes; else it is the loss.
             at_once: How many rows to measure together; one alone is not mapped.
+
+        Raises:
+            RuntimeError: The model draws random numbers, which would be others for each row than alone.
         """
 
         def one(parameters: dict[str, Tensor], rest: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            output = functional_call(self._model, {**parameters, **rest}, (inputs,))
+            output = called(self._model, {**parameters, **rest}, (inputs,), {})
             loss = self._loss(output, targets).reshape(())
             return loss, (output.argmax(-1) == targets).double().mean() if accuracy else loss
 
         self._model.eval()
         try:
             if at_once > 1:
-                with suppress(RuntimeError):  # recurrent layers can be mapped with gradients only
+                try:
                     losses, metrics = vmap(one, chunk_size=at_once)(self.parameters, self.rest)
                     return losses, metrics
+                except RuntimeError as error:  # recurrent layers can be mapped with gradients only
+                    if "randomness" in str(error):
+                        raise
+            before = _generator(inputs.device)
             found = [one(*self.row(k)) for k in range(len(next(iter(self.parameters.values()))))]
+            if not torch.equal(before, _generator(inputs.device)):
+                raise RuntimeError("randomness in evaluation")
         finally:
             self._model.train()
         losses, metrics = (torch.stack(column) for column in zip(*found, strict=True))
@@ -161,6 +169,11 @@ class _Part:
 
 def _taken(key: str, value: Any, rows: Tensor) -> Any:
     return value[rows] if isinstance(value, Tensor) and key not in SHARED else value
+
+
+def _generator(device: torch.device) -> Tensor:
+    """The state of the generator that a model on this device draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _stacked(starts: Sequence[nn.Module]) -> dict[str, Tensor]:

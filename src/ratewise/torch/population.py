@@ -95,7 +95,8 @@ class Population:
         """Return the gradient of every copy by parameter name, and the losses, of shape ``(count,)``.
 
         Raises:
-            AdapterError: The loss depends on a parameter other than through ``model``, which a copy cannot replace.
+            AdapterError: The loss depends on a parameter other than through ``model``, which a copy cannot replace; or
+                the model replaces a buffer.
         """
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -131,7 +132,7 @@ class Population:
 
     def _loss(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Any) -> Tensor:
         tensors = {**self._rest, **parameters, **buffers}
-        loss = self._evaluate(lambda *args, **named: functional_call(self._model, tensors, args, named), batch)
+        loss = self._evaluate(lambda *args, **named: called(self._model, tensors, args, named), batch)
         return loss.reshape(())
 
     @torch.no_grad()
@@ -202,6 +203,32 @@ def unfit(model: nn.Module, optimizers: Iterable[Optimizer]) -> str | None:
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse:
             return "an embedding has sparse gradients"
     return None
+
+
+def called(model: nn.Module, tensors: dict[str, Tensor], args: Sequence[Any], named: dict[str, Any]) -> Any:
+    """Call a model with these tensors in place of its own parameters and buffers; what it writes into them stays.
+
+    Args:
+        model: The structure.
+        tensors: By name, for all of its parameters and buffers.
+        args: Of the call.
+        named: Likewise.
+
+    Raises:
+        AdapterError: The model put another tensor in place of one of them, which would be lost.
+    """
+
+    def check(*_: Any) -> None:
+        held = dict((*model.named_parameters(), *model.named_buffers()))
+        for name in (*tensors, *held):
+            if held.get(name) is not tensors.get(name):
+                raise AdapterError(f"the model puts another tensor in place of {name!r} instead of writing into it")
+
+    hook = model.register_forward_hook(check)
+    try:
+        return functional_call(model, tensors, tuple(args), named)
+    finally:
+        hook.remove()
 
 
 @contextmanager
