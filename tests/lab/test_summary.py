@@ -9,8 +9,10 @@ import pytest
 
 from ratewise.core.shapes import Constant, Cosine
 from ratewise.lab.catalogue import CATALOGUE, DEFAULT
+from ratewise.lab.compare import reported
 from ratewise.lab.plan import Budget, Plan
 from ratewise.lab.spelled import read, spelled
+from ratewise.lab.store import Store
 from ratewise.lab.strategy import Strategy
 from ratewise.lab.summary import summary
 from ratewise.outcome import marks
@@ -203,6 +205,21 @@ def test_held_out_losses_that_overflow_on_the_way_are_left_out():
         row["test"]["loss"]["mean"] + 0.1 * (9 + 7 + 6 + 5 + 4 + 3 + 2) / 8 + 0.0175
     )
     assert not [line for line in found["changes"] if line.startswith("A longer run")]  # the last but one is not known
+
+
+def test_only_a_plan_that_cannot_be_read_is_of_another_version(tmp_path):
+    plan = plan_of(FIXED, COSINE)
+    runs = plan.pending({})
+    with Store(tmp_path / "runs.db", write=True) as kept:
+        kept.open_study("made-up")
+        kept.set_plan(plan.to_dict())
+        kept.add([(run, falling(run, 1.0) | {"test": [None, 1.0], "valid": [None, 1.0]}) for run in runs[1:]])
+    assert reported("made-up", tmp_path / "runs.db")["cost"]["runs"] == len(runs) - 1
+    with Store(tmp_path / "runs.db", write=True) as kept:
+        kept.open_study("made-up")
+        kept.add([(runs[0], result(1.0, seconds="a second"))])
+    with pytest.raises(TypeError, match="must be real number"):  # whatever is wrong, it is not the version
+        reported("made-up", tmp_path / "runs.db")
 
 
 def test_no_rate_is_at_the_edge_where_all_of_them_diverged():
