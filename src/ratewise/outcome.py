@@ -19,8 +19,8 @@ class Outcome:
         trained: How: ``"population"``, ``"jax"``, ``"keras"``, ``"one by one"``, or ``"one by one: REASON"`` where an
             engine had to fall back.
         updates: Updates really made for it: a beginning shared by several runs counts for the first of them.
-        seconds: What it took, compilation included; None if it was trained together with all others of its cohort
-            that have none. Equal runs may differ in it.
+        seconds: What it took, compilation included, or its share of what those trained beside it took; None if it
+            shares in what is left of the cohort's. Equal outcomes may differ in it.
     """
 
     losses: list[float]

@@ -1,6 +1,7 @@
 """The JAX engine: the runs of its PyTorch twin from the same initial arrays and batches, whoever stands beside them."""
 
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -192,6 +193,16 @@ def test_a_run_is_the_same_whoever_stands_beside_it(engine):
         assert engine.cohort([members[i]]) == [together[i]]
     assert engine.cohort(members[::-1]) == together[::-1]
     assert len({outcome.loss for outcome in together}) == len(members)
+
+
+def test_runs_tell_what_those_of_their_kind_took_and_all_of_it_is_told(engine):
+    lr = Constant(0.01)
+    runs = [Member(Strategy(kind, kind, lr), i, 20, "tune") for kind in ("sgd", "adam") for i in range(LANES + 1)]
+    started = time.perf_counter()
+    seconds = [outcome.seconds for outcome in engine.cohort(runs)]
+    total = time.perf_counter() - started
+    assert 0.5 * total < sum(seconds) <= total
+    assert len(set(seconds[:LANES])) == 1 < len(set(seconds))
 
 
 def test_a_longer_run_compiles_nothing_anew(engine):

@@ -8,7 +8,9 @@ Who trains a single run asks for one lane.
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -201,8 +203,10 @@ class Engine:
             lanes = self._lanes(len(positions))
             for start in range(0, len(positions), lanes):
                 part = positions[start : start + lanes]
+                started = time.perf_counter()
                 outcomes = self._trained(self._program(kind), [members[i] for i in part], lanes)
-                found.update(zip(part, outcomes, strict=True))
+                share = (time.perf_counter() - started) / len(part)
+                found.update({i: replace(o, seconds=share) for i, o in zip(part, outcomes, strict=True)})
         return [found[i] for i in range(len(members))]
 
     def _lanes(self, members: int) -> int:
