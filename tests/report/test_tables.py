@@ -202,6 +202,20 @@ def test_a_race_in_words_says_who_was_dropped_when_and_why():
 
 
 @pytest.mark.parametrize(
+    ("effect", "unit", "expected"),
+    [
+        ((4.8, -0.2, 9.0), "%", "+4.8% [−0.2, +9.0]"),
+        ((1.0, 1.0 - 1e-15, 1.0 + 1e-15), "", "+1.000 [+1.000, +1.000]"),
+        ((-2e-7, -3e-7, -1e-7), "", "−2.00e-07 [−3.00e-07, −1.00e-07]"),
+        ((3.2e9, 1e9, 5e9), "%", "+3.20e+09% [+1.00e+09, +5.00e+09]"),
+        ((0.0, 0.0, 0.0), "", "+0.0 [+0.0, +0.0]"),
+    ],
+)
+def test_an_effect_is_as_long_as_it_is_worth(effect, unit, expected):
+    assert tables.effect(figures.Effect("a", "tie", *effect), unit) == expected
+
+
+@pytest.mark.parametrize(
     ("mean", "low", "high", "expected"),
     [
         (0.21, None, None, "0.2100"),

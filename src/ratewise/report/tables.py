@@ -260,7 +260,8 @@ def effect(found: figures.Effect | None, unit: str) -> str:
     if found is None:
         return ""
     decimals = _decimals(found.high - found.low) if found.high > found.low else 1
-    form = _form((found.mean, found.low, found.high), min(decimals, 3) if unit else decimals)
+    most = 3 if unit or not found.mean else 2 + _decimals(abs(found.mean))  # of an interval of rounding errors
+    form = _form((found.mean, found.low, found.high), min(decimals, most))
     return f"{signed(found.mean, form)}{unit} [{signed(found.low, form)}, {signed(found.high, form)}]"
 
 
