@@ -84,6 +84,18 @@ def test_a_module_called_twice_in_a_pass_drops_others_and_the_same_in_the_next_p
         assert 0.3 < float((one[0] == one[1]).double().mean()) < 0.7
 
 
+def test_a_compiled_model_drops_what_it_would_drop_otherwise():
+    drop = nn.Dropout(0.5)
+    plain = nn.Sequential(drop, nn.Tanh(), drop)
+    compiled = torch.compile(plain, backend="eager", fullgraph=True)
+    names, x = keyed(compiled), torch.ones(64)
+    write_keys(compiled, names, 0, 5)
+    first = keep(compiled.get_buffer(names[0]), (64,), 0.5)
+    for found in (compiled(x), compiled(x)):
+        assert not found[~first].any()
+        assert 0.2 < float((found[first] == 0).double().mean()) < 0.8
+
+
 def test_a_mask_that_is_computed_again_is_the_same_or_refused():
     model = Twice(calls=1, recomputed=True)
     write_keys(model, keyed(model), 3, 0)
@@ -157,10 +169,10 @@ class Own(nn.Dropout):
 
 def test_modules_are_replaced_once_wherever_they_stand_and_nothing_else_is():
     shared = nn.Dropout(0.5, inplace=True)
-    model = nn.Sequential(shared, nn.Sequential(nn.Linear(2, 2), shared), Own(0.5), nn.AlphaDropout(0.5))
+    model = nn.Sequential(shared, nn.Sequential(nn.Linear(2, 2), shared), Own(0.5), nn.AlphaDropout(0.5), shared)
     names = keyed(model)
     assert names == ["0.key"]
-    assert model[0] is model[1][1]
+    assert model[0] is model[1][1] is model[4]
     assert [type(model[i]) for i in (0, 2, 3)] == [Keyed, Own, nn.AlphaDropout]
     assert "0.key" not in model.state_dict()
     write_keys(model, names, 0, 0)

@@ -56,7 +56,7 @@ class Keyed(nn.Module):
 
     def _call(self) -> int:
         """The number of this call in the pass."""
-        if torch._C._current_graph_task_id() == -1:  # else this is a backward pass
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:  # else this is a backward pass
             self.calls += 1
         elif self.calls > 1:
             raise TaskError(
@@ -135,7 +135,7 @@ def keyed(model: nn.Module) -> list[str]:
     """
     twins: dict[int, Keyed] = {}
     for parent in list(model.modules()):
-        for name, child in parent.named_children():
+        for name, child in list(parent._modules.items()):  # named_children() names a child once
             if isinstance(child, KINDS) and type(child) in KINDS:
                 twin = twins.setdefault(id(child), Keyed(child.p, child.inplace, type(child)))
                 twin.training = child.training
