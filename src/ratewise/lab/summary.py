@@ -346,7 +346,7 @@ def _valid_for(plan: Plan) -> str:
         decays.setdefault(_shown(strategy.weight_decay) or "the optimizer's own", []).append(strategy.name)
     shown = [f"{decay} ({_names(names)})" if len(decays) > 1 else decay for decay, names in decays.items()]
     tuned = f"{budget.tuning_seeds} tuning seed{'s' if budget.tuning_seeds > 1 else ''}"
-    search = f"its own best of {budget.rates} rates (factor 2, {tuned})"
+    search = f"its own best rate, sought among {budget.rates} (factor 2, {tuned})"
     if budget.race:
         search = f"its own best rate (factor 2, {tuned}) in a race"
     return (
