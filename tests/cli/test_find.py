@@ -189,7 +189,7 @@ def test_what_a_task_file_prints_does_not_spoil_the_json(typed, mine):
         (["mine.py:breaks"], 1, "Task 'breaks': find_lr: update 0, at the rate"),
         (["mine.py:frozen"], 1, "Task 'frozen': the model has no parameters to train"),
         (["mine.py:tiny"], 2, "has one batch only"),
-        (["mine.py:keras"], 1, "engine 'torch' needs model="),
+        (["mine.py:keras"], 1, "needs model=, a function"),
         (["mine.py:lost"], 1, "Task 'lost': its data raised KeyError: 'gone'"),
         (["wine", "--steps", "1000000000"], 2, "Invalid value for '--steps'"),
         (["wine", "--method", "range", "--steps", "1000000000"], 2, "Invalid value for '--steps'"),

@@ -17,7 +17,7 @@ from ratewise.testing import adapter_checks, examples
 from ratewise.testing.examples import SHAPES
 
 HERE = Path(__file__).parent
-NO_ADAPTERS = {"cli", "core", "doctor", "finder", "interop", "lab", "report", "testing"}
+NO_ADAPTERS = {"cli", "core", "doctor", "finder", "interop", "lab", "replicate", "report", "testing"}
 """What a package of Ratewise may be that applies no rates to an optimizer."""
 
 

@@ -1,6 +1,8 @@
 """A user's own loader as the training data: its shuffling and augmentation stay, fixed by the seed alone."""
 
 import random
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -61,7 +63,6 @@ LOADERS = {
     "numpy generator": {"sampler": Shuffled(np.random.Generator(np.random.Philox(5)))},
     "numpy state": {"sampler": Shuffled(np.random.RandomState(5))},
     "random": {"sampler": Shuffled(random.Random(5))},
-    "workers": {"shuffle": True, "num_workers": 1},
 }
 
 
@@ -77,6 +78,36 @@ def test_the_batches_of_a_loader_depend_on_the_seed_alone_whatever_happens_betwe
     assert not same(alone[:1], task.stream(4, 1))
     assert [len(x) for x, _ in alone[:5]] == [16, 16, 16, 2, 16]  # epoch after epoch, the last batch is short
     assert not same(alone[:1], alone[4:5])  # drawn anew in each epoch
+
+
+WITH_WORKERS = """
+import torch
+from torch.utils.data import DataLoader, Dataset
+from ratewise import Task
+
+
+class Noisy(Dataset):
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, i):
+        return torch.full((3,), float(i)) + torch.randn(3), torch.tensor(i % 2)
+
+
+held = (torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64))
+loader = DataLoader(Noisy(), batch_size=16, shuffle=True, num_workers=1)
+task = Task("t", data={"train": loader, "valid": held, "test": held}, model=None)
+runs = [[x for x, _ in task.stream(seed, 9)] for seed in (3, 3, 4)]
+print(all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(runs[0], runs[1])))
+print(any(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(runs[0], runs[2])))
+"""
+
+
+def test_the_batches_of_a_loader_with_worker_processes_depend_on_the_seed_alone():
+    """In a process of its own: other tests load JAX, beside which no process may be forked."""
+    command = [sys.executable, "-c", WITH_WORKERS]
+    found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert found.stdout.split() == ["True", "False"], found.stderr
 
 
 def test_a_loader_takes_nothing_from_the_generators_of_the_model():
