@@ -12,6 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from ratewise.report.page import SECTIONS, page
 
@@ -106,6 +107,7 @@ def opened(browser, pages):
             "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
         )
         browser.get((pages / f"{study}.html").as_uri())
+        WebDriverWait(browser, 20).until(lambda b: b.execute_script("return document.readyState") == "complete")
         return browser
 
     for kind in ("browser", "performance"):

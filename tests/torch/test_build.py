@@ -52,9 +52,8 @@ def test_any_torch_optimizer_is_built_by_where_it_is(weight):
     optimizer, scheduler = build("torch.optim.sgd:SGD", [weight()], rw.cosine(0.1), horizon=20, momentum=0.5)
     assert (type(optimizer), optimizer.param_groups[0]["momentum"]) == (torch.optim.SGD, 0.5)
     assert scheduler.next_lr == {"0": 0.1}
-    pytest.importorskip("pytorch_optimizer")
-    optimizer, _ = build("pytorch_optimizer:Lamb", [weight()], rw.cosine(0.1), horizon=20, momentum=0.8)
-    assert (type(optimizer).__name__, optimizer.param_groups[0]["betas"]) == ("Lamb", (0.8, 0.999))
+    optimizer, _ = build("prodigyopt:Prodigy", [weight()], rw.cosine(0.1), horizon=20, momentum=0.8)
+    assert (type(optimizer).__name__, optimizer.param_groups[0]["betas"]) == ("Prodigy", (0.8, 0.999))
 
 
 def test_a_rule_is_built_and_told_the_metric(weight, applied):

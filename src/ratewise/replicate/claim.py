@@ -265,7 +265,7 @@ def share(what: str, hits: int, of: int, above: float = 0.5) -> Gate:
 
     Example:
         >>> share("most diverge", 10, 10)
-        Gate(what='most diverge', measured='10 of 10', seen=True)
+        Gate(what='most diverge', measured='10 of 10', seen=True, band=None)
         >>> share("most diverge", 4, 6).seen is None
         True
     """
