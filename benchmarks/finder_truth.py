@@ -23,57 +23,6 @@ Tree = dict[str, Any]
 SCHEDULE = Linear(1.0, 0.0)
 
 
-def linear(p: Tree, name: str, x: Any) -> Any:
-    return x @ p[f"{name}.weight"].T + p[f"{name}.bias"]
-
-
-def norm(p: Tree, name: str, x: Any) -> Any:
-    centred = x - x.mean(-1, keepdims=True)
-    scaled = centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-    return scaled * p[f"{name}.weight"] + p[f"{name}.bias"]
-
-
-def mlp(p: Tree, x: Any) -> Any:
-    return linear(p, "2", jax.nn.relu(linear(p, "0", x)))
-
-
-def char_mlp(p: Tree, x: Any) -> Any:
-    return linear(p, "4", jnp.tanh(linear(p, "2", p["0.weight"][x].reshape(len(x), -1))))
-
-
-def cnn(p: Tree, x: Any) -> Any:
-    h = x.reshape(-1, 1, 8, 8)
-    for name in ("1", "4"):
-        h = jax.lax.conv_general_dilated(
-            h, p[f"{name}.weight"], (1, 1), "SAME", dimension_numbers=("NCHW", "OIHW", "NCHW")
-        )
-        h = jax.nn.relu(h + p[f"{name}.bias"][:, None, None])
-        n, c, height, width = h.shape
-        h = h.reshape(n, c, height // 2, 2, width // 2, 2).max((3, 5))
-    return linear(p, "8", h.reshape(len(h), -1))
-
-
-def decoder(p: Tree, x: Any, heads: int = 2) -> Any:
-    h = p["embed.weight"][x] + p["place"]
-    n, context, _ = h.shape
-    parts = linear(p, "into", norm(p, "before", h)).reshape(n, context, 3, heads, -1)
-    q, k, v = (parts[:, :, i].swapaxes(1, 2) for i in range(3))
-    scores = q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5
-    past = jnp.where(jnp.triu(jnp.ones((context, context), bool), 1), -jnp.inf, scores)
-    h = h + linear(p, "out", (jax.nn.softmax(past) @ v).swapaxes(1, 2).reshape(n, context, -1))
-    return linear(
-        p, "head", norm(p, "last", h + linear(p, "back", jax.nn.relu(linear(p, "wide", norm(p, "after", h)))))
-    )
-
-
-MODELS: dict[str, Callable[[Tree, Any], Any]] = {
-    **dict.fromkeys(("digits", "digits-clean", "wine", "breast-cancer", "diabetes"), mlp),
-    "digits-cnn": cnn,
-    "stdlib-chars": char_mlp,
-    "stdlib-transformer": decoder,
-}
-
-
 def each(function: Callable[..., Any], *trees: Tree) -> Tree:
     return {name: function(*(tree[name] for tree in trees)) for name in trees[0]}
 
@@ -159,7 +108,7 @@ class Search:
         self.task, self.optimizer = TASKS[task](), optimizer
         self.update, self.states, self.low, self.make = OPTIMIZERS[optimizer]
         self.splits = {name: tuple(map(jnp.asarray, pair)) for name, pair in self.task.splits.items()}
-        self.forward = MODELS[task]
+        self.forward = self.task.jax_model().apply
         self.run = jax.jit(jax.vmap(jax.vmap(self._run, (0, None, None)), (None, 0, 0)))
 
     def loss(self, p: Tree, x: Any, y: Any) -> Any:

@@ -41,12 +41,12 @@ def searched(name: str, steps: int, race: bool, engine: str, store: Store) -> di
     winner = min(ranked)[1]
     strategy = next(s for s in plan.strategies if s.name == winner)
     fresh = [results[run.key]["loss"] for run in plan.fresh(strategy, choices[winner].best)]
-    return {"winner": winner, "rate": choices[winner].best, "losses": fresh, **cost(plan, choices, results)}
+    return {"winner": winner, "rate": choices[winner].best, "losses": fresh, **cost(plan, results)}
 
 
-def cost(plan: Plan, choices: dict, results: dict) -> dict:
+def cost(plan: Plan, results: dict) -> dict:
     """Updates of tuning: as planned, and as really made."""
-    spent = [run for s in plan.strategies for run in plan.spent(s, choices[s.name], results) if run.phase == "tune"]
+    spent = [run for runs in plan.spent(results).values() for run in runs if run.phase == "tune"]
     return {"planned": sum(run.steps for run in spent), "made": sum(results[run.key]["updates"] for run in spent)}
 
 

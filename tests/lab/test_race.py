@@ -189,6 +189,4 @@ def test_the_history_says_who_was_promoted_and_why():
 
 
 def plan_runs(plan, results):
-    return [
-        run for s in plan.strategies for run in plan.spent(s, plan.choice(s, results), results) if run.phase == "tune"
-    ]
+    return [run for runs in plan.spent(results).values() for run in runs if run.phase == "tune"]

@@ -22,7 +22,7 @@ from ratewise.lab.centres import centred
 from ratewise.lab.loading import load
 from ratewise.lab.plan import CONTROL, Budget, Plan, fitted, is_control, shrunk
 from ratewise.lab.pools import Pool, pool
-from ratewise.lab.runs import ENGINES, Cohort, Member, examined
+from ratewise.lab.runs import ENGINES, Cohort, examined
 from ratewise.lab.store import Store
 from ratewise.lab.strategy import Strategy
 from ratewise.lab.summary import Result, summary
@@ -267,11 +267,11 @@ def _tell(plan: Plan, results: Mapping[str, Result], progress: Progress | None) 
 
 def _in_time(plan: Plan, task: Task, spread: Pool, limit: float) -> Plan:
     """The plan, limited to the updates for which there is time, as a few updates of its first runs measure it."""
-    runs = plan.pending({})[: plan.cohort]
-    by_name = {strategy.name: strategy for strategy in plan.strategies}
     steps = min(plan.steps, PILOT)
-    members = [Member(plan.settled(by_name[r.strategy], r.rate, steps), r.seed, steps, r.phase) for r in runs]
-    pilot = Cohort(task.reference or task, tuple(runs), tuple(members))
+    by_name = {strategy.name: strategy for strategy in plan.strategies}
+    first = plan.pending({})[: plan.cohort]
+    runs = [plan.run(by_name[run.strategy], run.rate, run.seed, run.phase, steps) for run in first]
+    pilot = plan.together(runs, task.reference or task)
     for turn in ("to load and compile", "to measure"):
         for slot in range(spread.slots):
             spread.start(f"pilot {slot} {turn}", pilot)

@@ -96,7 +96,7 @@ class Choice:
         missing: Runs still to do before the choice can be made.
         steps: Updates of the runs that decide: fewer than the plan's for a strategy that a race dropped.
         dropped: Whether a race dropped it: ``best`` is then the best rate of its last rung.
-        slid: How often the window has moved.
+        entered: The rates that the window began with, and then those that each move brought.
     """
 
     rates: tuple[float, ...]
@@ -108,7 +108,7 @@ class Choice:
     missing: tuple[Run, ...]
     steps: int
     dropped: bool = False
-    slid: int = 0
+    entered: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ class Plan:
         engine: Which engine trains.
         facts: What else is known of the task: description, metric, batch size, number of training examples.
         cohort: How many runs are trained together.
+        centres_given: Peak rates around which windows start, by strategy, where it is not the strategy's own.
     """
 
     task: str
@@ -238,23 +239,25 @@ class Plan:
         """
         centre = self.centres[strategy.name]
         scores: dict[int, float] = {}
-        low, slid = octaves[0], 0
+        entered: list[tuple[float, ...]] = []
+        low = octaves[0]
         while True:
             window = range(low, low + len(octaves))
             missing: list[Run] = []
-            for i in window:
-                if i not in scores:
-                    runs = self.tuning(strategy, centre * 2.0**i, steps)
-                    scores[i] = score([results.get(run.key) for run in runs])
-                    missing += [run for run in runs if run.key not in results]
+            new = [i for i in window if i not in scores]
+            entered.append(tuple(centre * 2.0**i for i in new))
+            for i, rate in zip(new, entered[-1], strict=True):
+                runs = self.tuning(strategy, rate, steps)
+                scores[i] = score([results.get(run.key) for run in runs])
+                missing += [run for run in runs if run.key not in results]
             best = None if missing else min(window, key=lambda i: (scores[i], abs(i)))
             direction = 0
             if best is not None:
                 upper = best == window[-1] and len(window) > 2  # of a rate and its half, only the half is an edge
                 direction = -1 if best == window[0] or math.isinf(scores[best]) else 1 if upper else 0
-            if not direction or slid == slides:
+            if not direction or len(entered) > slides:
                 break
-            low, slid = low + direction, slid + 1
+            low += direction
         tried = sorted(scores)
         found = best is not None and math.isfinite(scores[best])
         return Choice(
@@ -266,7 +269,7 @@ class Plan:
             edge=best == window[0] or (best == window[-1] and len(window) > 2),
             missing=tuple(missing),
             steps=steps,
-            slid=slid,
+            entered=tuple(entered),
         )
 
     def _beside(self, best: int, scores: Mapping[int, float], steps: int) -> float:
@@ -384,36 +387,15 @@ class Plan:
 
     def stages(self, results: Results) -> Iterator[list[Run]]:
         """All runs of each stage, finished or not; a stage is only known when those before it are complete."""
-        for length, names in self._tuned(results):
-            chosen = [(s, names[s.name]) for s in self.strategies if s.name in names]
-            for slid in range(max((choice.slid for _, choice in chosen), default=0) + 1):
-                yield [run for s, choice in chosen for run in self._entered(s, choice, length, slid)]
+        for rung in self.rungs(results):
+            chosen = [(s, rung.choices[s.name].entered) for s in self.strategies if s.name in rung.choices]
+            for moved in range(max((len(entered) for _, entered in chosen), default=0)):
+                now = [(s, rate) for s, entered in chosen for rate in (*entered, *[()] * moved)[moved]]
+                yield [run for s, rate in now for run in self.tuning(s, rate, rung.steps)]
         choices = self.choices(results)
         if not any(choice.missing for choice in choices.values()):
-            chosen = [(s, choices[s.name]) for s in self.strategies]
-            yield [run for s, c in chosen if c.best and not c.dropped for run in self.fresh(s, c.best)]
-
-    def _tuned(self, results: Results) -> list[tuple[int, Mapping[str, Choice]]]:
-        return [(rung.steps, rung.choices) for rung in self.rungs(results)]
-
-    def _entered(self, strategy: Strategy, choice: Choice, length: int, slid: int) -> list[Run]:
-        """The runs that entered a strategy's window when it had slid so often."""
-        if slid > choice.slid:
-            return []
-        rates: tuple[float, ...] = choice.rates
-        if slid:
-            rates = self._path(choice)[slid - 1 : slid]
-        elif choice.slid:
-            moved = set(self._path(choice))
-            rates = tuple(rate for rate in choice.rates if rate not in moved)
-        return [run for rate in rates for run in self.tuning(strategy, rate, length)]
-
-    @staticmethod
-    def _path(choice: Choice) -> tuple[float, ...]:
-        """The rates that a window met while it slid, in that order: it keeps its direction."""
-        if choice.window[0] == choice.rates[0] and choice.window[-1] != choice.rates[-1]:
-            return tuple(reversed(choice.rates[: choice.slid]))
-        return choice.rates[len(choice.rates) - choice.slid :]
+            found = [(s, choices[s.name]) for s in self.strategies]
+            yield [run for s, c in found if c.best and not c.dropped for run in self.fresh(s, c.best)]
 
     def pending(self, results: Results) -> list[Run]:
         """Return the runs that can be done next; empty when the plan is carried out.
@@ -441,10 +423,11 @@ class Plan:
             parts = [stage[i : i + self.cohort] for i in range(0, len(stage), self.cohort)]
             found = [(_name(part), [run for run in part if run.key not in results]) for part in parts]
             if any(missing for _, missing in found):
-                return [(name, self._cohort(missing, task)) for name, missing in found if missing]
+                return [(name, self.together(missing, task)) for name, missing in found if missing]
         return []
 
-    def _cohort(self, runs: Sequence[Run], task: Any) -> Cohort:
+    def together(self, runs: Sequence[Run], task: Any) -> Cohort:
+        """Runs of this plan as a cohort."""
         by_name = {strategy.name: strategy for strategy in self.strategies}
         members = [
             Member(self.settled(by_name[run.strategy], run.rate, run.steps), run.seed, run.steps, run.phase)
@@ -452,22 +435,21 @@ class Plan:
         ]
         return Cohort(task, tuple(runs), tuple(members))
 
-    def spent(
-        self, strategy: Strategy, choice: Choice, results: Results,
-        tuned: list[tuple[int, Mapping[str, Choice]]] | None = None,
-    ) -> list[Run]:  # fmt: skip
-        """The finished runs of a strategy, of every rung."""
-        runs: list[Run] = []
-        for length, choices in tuned or self._tuned(results):
-            if strategy.name in choices:
-                runs += [run for rate in choices[strategy.name].rates for run in self.tuning(strategy, rate, length)]
-        runs += self.fresh(strategy, choice.best) if choice.best is not None and not choice.dropped else []
-        return [run for run in runs if run.key in results]
+    def spent(self, results: Results) -> dict[str, list[Run]]:
+        """The finished runs of each strategy, of every rung, by name."""
+        rungs, choices = self.rungs(results), self.choices(results)
+        found = {}
+        for strategy in self.strategies:
+            choice = choices[strategy.name]
+            tried = [(rung.steps, rung.choices[strategy.name]) for rung in rungs if strategy.name in rung.choices]
+            runs = [run for n, tuned in tried for rate in tuned.rates for run in self.tuning(strategy, rate, n)]
+            runs += self.fresh(strategy, choice.best) if choice.best is not None and not choice.dropped else []
+            found[strategy.name] = [run for run in runs if run.key in results]
+        return found
 
     def done(self, results: Results) -> int:
         """The number of finished runs that belong to this plan."""
-        choices, tuned = self.choices(results), self._tuned(results)
-        return sum(len(self.spent(s, choices[s.name], results, tuned)) for s in self.strategies)
+        return sum(map(len, self.spent(results).values()))
 
     # -- costs ---------------------------------------------------------------------------------------------------
 

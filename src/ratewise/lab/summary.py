@@ -33,7 +33,8 @@ def summary(plan: Plan, results: Results) -> Result:
     choices = plan.choices(results)
     finished = not plan.pending(results)
     reference = _reference(choices) if not any(choice.missing for choice in choices.values()) else None
-    rows = [_row(plan, strategy, choices[strategy.name], results) for strategy in plan.strategies]
+    by_name = plan.spent(results)
+    rows = [_row(plan, s, choices[s.name], by_name[s.name], results) for s in plan.strategies]
     fresh = {s.name: _fresh(plan, s, choices[s.name], results) for s in plan.strategies}
     target = _target(plan, fresh.get(reference or "", []))
     for row in rows:
@@ -42,7 +43,7 @@ def summary(plan: Plan, results: Results) -> Result:
         firsts = {name: [result["first"] for result in found] for name, found in fresh.items()}
         _judge(rows, firsts, reference, plan.budget.delta)
     recommended = _recommended(rows, reference) if finished else None
-    spent = [run for s in plan.strategies for run in plan.spent(s, choices[s.name], results)]
+    spent = [run for runs in by_name.values() for run in runs]
     cost = _cost(spent, results)
     return {
         "task": plan.task,
@@ -96,10 +97,9 @@ def _fresh(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> 
     return [results[run.key] for run in plan.fresh(strategy, choice.best) if run.key in results]
 
 
-def _row(plan: Plan, strategy: Strategy, choice: Choice, results: Results) -> Result:
+def _row(plan: Plan, strategy: Strategy, choice: Choice, spent: Sequence[Run], results: Results) -> Result:
     """One strategy: its rate, its fresh results, and every rate it tried."""
     fresh = _fresh(plan, strategy, choice, results)
-    spent = plan.spent(strategy, choice, results)
     cost = _cost(spent, results)
     settled = plan.settled(strategy, choice.best or plan.centres[strategy.name], plan.steps)
     good = [result for result in fresh if result["loss"] is not None]
